@@ -1,0 +1,68 @@
+"""float32 masters of the edited matrices: what is summed, hashed and stored. The model serves a cast of them.
+
+Steps of 1e-6 added to bfloat16 weights mostly round away, and subtracting them later is not exact; so the sum is
+kept in float32. Where the model is float32 already its parameter *is* the master, and no copy is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from editor_core.errors import StatisticsMismatchError
+from editor_core.modules import EditedModule
+
+
+class Masters:
+    """The edited weights, in the orientation in which the model stores them."""
+
+    def __init__(self, modules: Iterable[EditedModule]) -> None:
+        self._modules = {each.name: each for each in modules}
+        self._master = {name: each.weight.detach().float() for name, each in self._modules.items()}
+        # The base model's own values: ||W - W0|| is measured against them, and a rebuild starts from them.
+        self._base = {name: each.weight.detach().clone() for name, each in self._modules.items()}
+
+    def add(self, name: str, dense: torch.Tensor) -> None:
+        """Add a d_in × d_out update to one master and serve the result."""
+        self._master[name] += self._modules[name].as_stored(dense).to(self._master[name].device)
+        self._serve(name)
+
+    def _serve(self, name: str) -> None:
+        weight = self._modules[name].weight
+        if weight.data_ptr() != self._master[name].data_ptr():
+            with torch.no_grad():
+                weight.copy_(self._master[name])
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Copies of all masters, as stored, float32, on the CPU or wherever the model is."""
+        return {name: master.clone() for name, master in self._master.items()}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put every master to the given absolute values, bit for bit.
+
+        Raises StatisticsMismatchError, with nothing changed, when names or shapes differ.
+        """
+        if {name: tensor.shape for name, tensor in state.items()} != {n: m.shape for n, m in self._master.items()}:
+            raise StatisticsMismatchError("the stored weights are not those of this editor's modules")
+        for name, tensor in state.items():
+            self._master[name].copy_(tensor)
+            self._serve(name)
+
+    def restore_base(self) -> None:
+        """Back to the model as it was loaded."""
+        self.restore({name: base.float() for name, base in self._base.items()})
+
+    def distance_from_base(self) -> dict[str, float]:
+        """||W - W0||_F by module: the one norm that the method's theory does not bound."""
+        return {name: float((master - self._base[name].float()).norm()) for name, master in self._master.items()}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and float32 bytes of all masters: equal only for bit-identical weights."""
+        digest = hashlib.sha256()
+        for name in sorted(self._master):
+            master = self._master[name]
+            digest.update(f"{name} {tuple(master.shape)}\n".encode())
+            digest.update(memoryview(master.contiguous().cpu().numpy()).cast("B"))
+        return digest.hexdigest()
