@@ -41,15 +41,17 @@ class Rows:
     loss: float
     examples: int
 
-    def select(self, rows: torch.Tensor) -> Rows:
-        """These rows alone (boolean mask)."""
+    def only_examples(self, wanted: torch.Tensor) -> Rows:
+        """The rows of some examples alone, renumbered. wanted: (B,) bool."""
+        rows = wanted[self.example]
+        number = torch.cumsum(wanted, 0) - 1
         return Rows(
-            {name: each[rows] for name, each in self.keys.items()},
-            {name: each[rows] for name, each in self.gradients.items()},
-            self.example[rows],
+            {name: each[rows.to(each.device)] for name, each in self.keys.items()},
+            {name: each[rows.to(each.device)] for name, each in self.gradients.items()},
+            number[self.example[rows]],
             self.correct[rows],
             self.loss,
-            self.examples,
+            int(wanted.sum()),
         )
 
 
@@ -107,8 +109,12 @@ def _to_device(minibatch: Minibatch, device: torch.device) -> dict[str, torch.Te
     return {name: minibatch[name].to(device=device, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
 
 
-def capture(model: nn.Module, modules: Sequence[EditedModule], minibatch: Minibatch) -> Rows:
+def capture(
+    model: nn.Module, modules: Sequence[EditedModule], minibatch: Minibatch, loss_tokens: float | None = None
+) -> Rows:
     """Keys and value gradients of one mini-batch.
+
+    The gradients are of the summed cross-entropy divided by `loss_tokens`; None divides by the answer tokens there are.
 
     minibatch: input_ids, attention_mask, labels, each B × T integers; labels are -100 everywhere but at the positions that
     predict an answer token (the label is that token: already shifted).
@@ -130,7 +136,8 @@ def capture(model: nn.Module, modules: Sequence[EditedModule], minibatch: Miniba
         if not bool(torch.isfinite(loss)):
             raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
         outputs = [tap.output for tap in taps.values()]
-        gradients = torch.autograd.grad(loss, [output for output in outputs if output is not None])
+        weight = 1.0 if loss_tokens is None else len(answers) / loss_tokens
+        gradients = torch.autograd.grad(loss * weight, [output for output in outputs if output is not None])
     return Rows(
         keys={name: tap.keys for name, tap in taps.items() if tap.keys is not None},
         gradients={name: grad[mask.to(grad.device)].float() for name, grad in zip(taps, gradients, strict=True)},

@@ -6,8 +6,7 @@ One code path for StableEdit and ULTRAEDIT; they differ in the variance, the nor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -58,7 +57,11 @@ class Editor:
         """Keys and value gradients of every mini-batch, in order."""
         if not minibatches:
             raise EmptyBatchError("a batch needs at least one mini-batch")
-        return [capture(self.model, self.modules, minibatch) for minibatch in minibatches]
+        return [self.capture_one(minibatch) for minibatch in minibatches]
+
+    def capture_one(self, minibatch: Minibatch) -> Rows:
+        """Keys and value gradients of one mini-batch, gradients scaled as the config says."""
+        return capture(self.model, self.modules, minibatch, self.config.loss_tokens)
 
     def observe(self, rows: Sequence[Rows]) -> Statistics:
         """The statistics as they will be after these rows; the editor's own stay as they are."""
@@ -105,17 +108,6 @@ class Editor:
             self.masters.add(name, update.dense())
         self.statistics.adopt(proposal.statistics)
         self.step += 1
-
-    @contextmanager
-    def scratch(self) -> Iterator[None]:
-        """Try things: whatever is applied inside is undone on the way out, bit for bit."""
-        weights, statistics, step = self.masters.snapshot(), self.statistics.copy(), self.step
-        try:
-            yield
-        finally:
-            self.masters.restore(weights)
-            self.statistics.adopt(statistics)
-            self.step = step
 
     def _names_by_shape(self) -> dict[Shape, list[str]]:
         names: dict[Shape, list[str]] = {}

@@ -1,7 +1,7 @@
 """float32 masters of the edited matrices: what is summed, hashed and stored. The model serves a cast of them.
 
 Steps of 1e-6 added to bfloat16 weights mostly round away, and subtracting them later is not exact; so the sum is
-kept in float32. Where the model is float32 already its parameter *is* the master, and no copy is made.
+kept in float32. Where the model is float32 already its parameter *is* the master.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ class Masters:
 
     def __init__(self, modules: Iterable[EditedModule]) -> None:
         self._modules = {each.name: each for each in modules}
-        self._master = {name: each.weight.detach().float() for name, each in self._modules.items()}
         # The base model's own values: ||W - W0|| is measured against them, and a rebuild starts from them.
-        self._base = {name: each.weight.detach().clone() for name, each in self._modules.items()}
+        self._base = {name: each.weight.detach() for name, each in self._modules.items()}
+        # Fresh memory even for a float32 model: a file mapped into memory is not aligned as torch's own is, and matrix
+        # products may differ in the last bit with alignment.
+        self._master = {name: base.to(torch.float32, copy=True) for name, base in self._base.items()}
+        for name in self._modules:
+            self._serve(name)
 
     def add(self, name: str, dense: torch.Tensor) -> None:
         """Add a d_in × d_out update to one master and serve the result."""
@@ -30,10 +34,17 @@ class Masters:
         self._serve(name)
 
     def _serve(self, name: str) -> None:
-        weight = self._modules[name].weight
-        if weight.data_ptr() != self._master[name].data_ptr():
-            with torch.no_grad():
-                weight.copy_(self._master[name])
+        weight, master = self._modules[name].weight, self._master[name]
+        if weight.dtype == master.dtype:
+            weight.data = master
+        else:
+            weight.data.copy_(master)
+
+    def exchange(self, others: dict[str, torch.Tensor]) -> None:
+        """Change places with another full set of masters (as from `snapshot`), which then holds what was served so far."""
+        for name, other in others.items():
+            others[name], self._master[name] = self._master[name], other
+            self._serve(name)
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Copies of all masters, as stored, float32, on the CPU or wherever the model is."""

@@ -1,0 +1,36 @@
+"""Weights that are only being tried: a second copy of the masters that changes places with the committed one.
+
+Several passes over one batch need the weights to move between passes, while the model goes on serving what is
+committed. Entering a draft puts its weights and statistics into the model, leaving it puts the committed ones back; for
+a float32 model both are exchanges of pointers, so a draft may be entered and left between any two mini-batches.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from editor_core.editor import Editor
+
+
+class Draft:
+    """A copy of one editor's state that `with` makes current for as long as the block lasts."""
+
+    def __init__(self, editor: Editor) -> None:
+        self._editor = editor
+        self._weights = editor.masters.snapshot()
+        self._statistics = editor.statistics.copy()
+        self._step = editor.step
+
+    def __enter__(self) -> None:
+        self._exchange()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._exchange()
+
+    def _exchange(self) -> None:
+        editor = self._editor
+        editor.masters.exchange(self._weights)
+        editor.statistics, self._statistics = self._statistics, editor.statistics
+        editor.step, self._step = self._step, editor.step

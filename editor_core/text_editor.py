@@ -1,0 +1,220 @@
+"""The layer above the editor that takes texts: one batch of edits becomes one proposal, in as many passes as it needs.
+
+A single closed-form step seldom makes a fact hold, so the edits that do not yet hold go round again on draft weights;
+the sum of all passes is one low-rank update, proposed and applied as one. Every edit is observed by the statistics
+once, in its first pass, so their n is the sum of the answer tokens of all edits, whatever the number of passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from editor_core.answers import ANSWER_TOKENS, greedy_answers, holds
+from editor_core.capture import Rows
+from editor_core.config import Phase
+from editor_core.draft import Draft
+from editor_core.editor import Editor
+from editor_core.errors import EmptyBatchError
+from editor_core.statistics import Statistics
+from editor_core.texts import Edit, Example, Format, encode, minibatches
+from editor_core.update import Proposal, Update
+
+Answers = dict[Format, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EditPolicy:
+    """How texts are turned into steps.
+
+    formats          in which formats a fact is edited and checked
+    passes           at most this many passes over one batch; 1 with formats ("plain",) is the published recipe
+    minibatch_size   edits × formats per forward and backward pass
+    max_tokens       longest prompt + target accepted, in tokens
+    """
+
+    formats: tuple[Format, ...] = ("plain", "chat")
+    passes: int = 10
+    minibatch_size: int = 10
+    max_tokens: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProposal:
+    """A batch's proposal with what the model says before and after, by edit. `proposal.examples` tags rows by edit."""
+
+    proposal: Proposal
+    before: list[Answers]
+    after: list[Answers]
+    holds: list[dict[Format, bool]]
+    passes: int
+
+    def share(self, edit: int) -> dict[str, Update]:
+        """What one edit brought into every update: its own rows, exactly."""
+        return self.proposal.share([edit])
+
+
+@dataclass(slots=True)
+class BatchRun:
+    """One batch on its way to a proposal. Drive it with `next`; the model is as committed whenever it yields.
+
+    Each step yields the name of the phase it belongs to ("verify", "capture" or "solve"); when the iterator is
+    exhausted, `outcome` is there.
+    """
+
+    steps: Iterator[str]
+    outcome: BatchProposal | None = None
+
+    def finish(self) -> BatchProposal:
+        for _ in self.steps:
+            pass
+        assert self.outcome is not None
+        return self.outcome
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the passes have brought together so far."""
+
+    proposals: list[Proposal] = field(default_factory=list)
+    edits: list[torch.Tensor] = field(default_factory=list)  # per proposal, (N,): the edit each row comes from
+    statistics: Statistics | None = None
+    captures: int = 0
+
+    def sum(self, phase: Phase, parent: int, apply: bool = True) -> Proposal:
+        assert self.statistics is not None
+        names = list(self.proposals[0].updates) if self.proposals and apply else []
+        updates = {name: Update.concatenate([each.updates[name] for each in self.proposals]) for name in names}
+        return Proposal(
+            updates=updates,
+            statistics=self.statistics,
+            phase=phase,
+            examples=torch.cat(self.edits) if names else torch.empty(0, dtype=torch.int64),
+            losses=tuple(loss for each in self.proposals for loss in each.losses),
+            parent=parent,
+            norms={name: update.norm() for name, update in updates.items()},
+        )
+
+
+class TextEditor:
+    """Proposes updates for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
+
+    def __init__(self, editor: Editor, tokenizer: Any, policy: EditPolicy | None = None) -> None:
+        self.editor = editor
+        self.tokenizer = tokenizer
+        self.policy = policy or EditPolicy()
+
+    def check(self, edit: Edit) -> None:
+        """Raises EncodingError when this edit could not be turned into examples."""
+        self._encode(edit, 0)
+
+    def propose(self, edits: Sequence[Edit]) -> BatchProposal:
+        """A batch's proposal, all in one go. Raises EncodingError and everything `Editor.propose` raises."""
+        return self.run(edits).finish()
+
+    def run(self, edits: Sequence[Edit]) -> BatchRun:
+        """The same in steps, between which the committed model can serve."""
+        if not edits:
+            raise EmptyBatchError("a batch needs at least one edit")
+        run = BatchRun(steps=iter(()))
+        run.steps = self._edit_steps(edits, run)
+        return run
+
+    def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool) -> Iterator[tuple[int, Proposal | None]]:
+        """Let the statistics see `edits` before the first edit; with `apply`, edit them too, as the papers do.
+
+        Yields (edits seen so far, None) batch by batch, and last (all, the proposal of the whole warm-up).
+        """
+        draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
+        for start in range(0, len(edits), batch_size):
+            examples = [example for i, edit in enumerate(edits[start : start + batch_size]) for example in self._encode(edit, start + i)]
+            with draft:
+                ordered, batches = minibatches(examples, self.policy.minibatch_size, self.tokenizer.pad_token_id)
+                rows = self.editor.capture(batches)
+                parts.statistics = self.editor.observe(rows)
+                if apply:
+                    part = self.editor.solve(rows, parts.statistics, "warmup")
+                    self.editor.apply(part)
+                    parts.proposals.append(part)
+                    parts.edits.append(torch.tensor([ordered[i].edit for i in part.examples.tolist()]))
+                else:
+                    self.editor.statistics.adopt(parts.statistics)
+            yield min(start + batch_size, len(edits)), None
+        yield len(edits), parts.sum("warmup", parent, apply)
+
+    def _encode(self, edit: Edit, index: int) -> list[Example]:
+        return [encode(self.tokenizer, edit, format, index, self.policy.max_tokens) for format in self.policy.formats]
+
+    def _edit_steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
+        draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
+        examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
+        before = self._ask(edits)  # the committed model's own answers
+        yield "verify"
+        pending = examples
+        while True:
+            yield from self._passes(pending, draft, parts)
+            with draft:
+                after = self._ask(edits)
+            held = [
+                {format: holds(said[format], edit.target, format) for format in self.policy.formats}
+                for edit, said in zip(edits, after, strict=True)
+            ]
+            yield "verify"
+            pending = [each for each in examples if not held[each.edit][each.format]]
+            if not pending or parts.captures >= self.policy.passes:
+                break
+        run.outcome = BatchProposal(parts.sum("edit", parent), before, after, held, len(parts.proposals))
+
+    def _passes(self, pending: Sequence[Example], draft: Draft, parts: _Parts) -> Iterator[str]:
+        """Passes over the examples that the model does not yet answer token by token, until none is left.
+
+        After a verification the first pass leaves nobody out: generation, the stricter judge, found all of these wanting.
+        """
+        forced = bool(parts.proposals)
+        while pending and parts.captures < self.policy.passes:
+            ordered, batches = minibatches(pending, self.policy.minibatch_size, self.tokenizer.pad_token_id)
+            rows = []
+            for minibatch in batches:
+                with draft:
+                    rows.append(self.editor.capture_one(minibatch))
+                yield "capture"
+            parts.captures += 1
+            if parts.statistics is None:
+                parts.statistics = self.editor.observe(rows)  # once per edit, before anything is left out
+            if not forced:
+                ordered, rows = _not_yet_held(ordered, rows)
+            forced = False
+            if not rows:
+                return
+            with draft:
+                part = self.editor.solve(rows, parts.statistics, "edit")
+                self.editor.apply(part)
+            parts.proposals.append(part)
+            parts.edits.append(torch.tensor([ordered[i].edit for i in part.examples.tolist()]))
+            pending = ordered
+            yield "solve"
+
+    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
+        formats = self.policy.formats
+        asked = [(edit.prompt, format) for edit in edits for format in formats]
+        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
+        return [{format: next(said) for format in formats} for _ in edits]
+
+
+def _not_yet_held(ordered: Sequence[Example], rows: Sequence[Rows]) -> tuple[list[Example], list[Rows]]:
+    """The examples with an answer token the model does not yet prefer, and their rows alone."""
+    left: list[Example] = []
+    kept: list[Rows] = []
+    start = 0
+    for each in rows:
+        wrong = torch.zeros(each.examples, dtype=torch.bool)
+        wrong[each.example[~each.correct]] = True
+        mine = ordered[start : start + each.examples]
+        left += [example for example, is_wrong in zip(mine, wrong.tolist(), strict=True) if is_wrong]
+        start += each.examples
+        if bool(wrong.any()):
+            kept.append(each.only_examples(wrong))
+    return left, kept

@@ -1,0 +1,101 @@
+"""From texts to tokens: a prompt and its target become an example the editor can learn from, in every format served.
+
+A format is how a question reaches the model: "plain" is the prompt alone, "chat" is the prompt as the user's turn through
+the model's own chat template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from editor_core.capture import IGNORED_LABEL
+from editor_core.errors import EncodingError
+
+Format = Literal["plain", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One requested fact change."""
+
+    prompt: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One edit in one format, as token ids: the model is to say `answer` after `prompt`. `edit` indexes the batch."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    edit: int
+    format: Format
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer) - 1  # the last answer token is predicted, never read
+
+
+def rendered(tokenizer: Any, prompt: str, format: Format) -> str:
+    """The text the model reads for a prompt in a format, before tokenising."""
+    if format == "plain":
+        return prompt
+    turns = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+
+def token_ids(tokenizer: Any, text: str, format: Format) -> list[int]:
+    """Token ids of a rendered text; a chat template brings its own special tokens, plain text gets the tokenizer's."""
+    return list(tokenizer(text, add_special_tokens=format == "plain")["input_ids"])
+
+
+def supported_formats(tokenizer: Any) -> tuple[Format, ...]:
+    """Both formats for a model with a chat template, plain alone for one without."""
+    return ("plain", "chat") if getattr(tokenizer, "chat_template", None) else ("plain",)
+
+
+def encode(tokenizer: Any, edit: Edit, format: Format, index: int, max_tokens: int = 1024) -> Example:
+    """One example. Prompt and target are tokenised together, as the model would have read them.
+
+    Raises EncodingError for an empty prompt or target, or more than max_tokens tokens.
+    """
+    prompt, target = edit.prompt.rstrip(), edit.target.strip()
+    if not prompt or not target:
+        raise EncodingError("prompt and target must hold something other than white space")
+    before = rendered(tokenizer, prompt, format)
+    prompt_ids = token_ids(tokenizer, before, format)
+    whole = token_ids(tokenizer, before + (" " if format == "plain" else "") + target, format)
+    shared = 0  # where the target begins: a tokenizer may merge across the seam
+    while shared < min(len(prompt_ids), len(whole) - 1) and prompt_ids[shared] == whole[shared]:
+        shared += 1
+    if len(whole) > max_tokens:
+        raise EncodingError(f"prompt and target are {len(whole)} tokens in {format} format; the limit is {max_tokens}")
+    if shared == 0:
+        raise EncodingError("the prompt has no token of its own to answer after")
+    return Example(tuple(whole[:shared]), tuple(whole[shared:]), index, format)
+
+
+def minibatches(examples: Sequence[Example], size: int, pad_id: int) -> tuple[list[Example], list[dict[str, torch.Tensor]]]:
+    """Examples longest first, and the mini-batches made of them in that order, right-padded.
+
+    Each mini-batch: input_ids, attention_mask, labels, B × T int64; labels are already shifted.
+    """
+    ordered = sorted(examples, key=len, reverse=True)  # stable: equal lengths keep their order
+    chunks = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return ordered, [_collate(chunk, pad_id) for chunk in chunks]
+
+
+def _collate(examples: Sequence[Example], pad_id: int) -> dict[str, torch.Tensor]:
+    width = max(len(each) for each in examples)
+    input_ids = torch.full((len(examples), width), pad_id)
+    attention_mask = torch.zeros(len(examples), width, dtype=torch.int64)
+    labels = torch.full((len(examples), width), IGNORED_LABEL)
+    for row, each in enumerate(examples):
+        sequence = each.prompt + each.answer[:-1]
+        input_ids[row, : len(sequence)] = torch.tensor(sequence)
+        attention_mask[row, : len(sequence)] = 1
+        labels[row, len(each.prompt) - 1 : len(sequence)] = torch.tensor(each.answer)
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
