@@ -1,0 +1,84 @@
+"""An edit and the states it passes through. Knows no database and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+Answers = Mapping[str, str]  # by format: what the model says
+
+
+class EditState(StrEnum):
+    """accepted -> applying -> applied | failed; applying -> accepted when a worker gives a batch back."""
+
+    ACCEPTED = "accepted"
+    APPLYING = "applying"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEdit:
+    """One requested fact change, as the caller put it."""
+
+    prompt: str
+    target: str
+    rephrases: tuple[str, ...] = ()
+    unrelated: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, object]:
+        return {
+            "prompt": self.prompt,
+            "target": self.target,
+            "rephrases": list(self.rephrases),
+            "unrelated": list(self.unrelated),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EditRecord:
+    """An edit as the ledger has it."""
+
+    id: int
+    submission_id: int
+    edit: NewEdit
+    state: EditState
+    attempts: int
+    batch_id: int | None
+    revision: int | None
+    answers_before: Answers | None
+    answers_after: Answers | None
+    holds: Mapping[str, bool] | None
+    failure_code: str | None
+    failure_detail: str | None
+    submitted_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one edit of a batch: its answers before and after, by format, and whether each holds."""
+
+    edit_id: int
+    before: Answers
+    after: Answers
+    holds: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one edit was not applied."""
+
+    edit_id: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Edits claimed together, oldest first."""
+
+    id: int
+    edits: tuple[EditRecord, ...]

@@ -1,0 +1,111 @@
+"""A revision of the model, and the hash chain that ties it to all before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+GENESIS_HASH = "0" * 64
+
+
+class RevisionKind(StrEnum):
+    BASE = "base"  # revision 0: the model as it was loaded
+    WARMUP = "warmup"
+    EDIT = "edit"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleNorms:
+    """Of one edited module at one revision: ||Delta||, cosine with the update before, ||W - W0||."""
+
+    update_norm: float
+    cosine: float | None
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsSummary:
+    """Of one weight shape at one revision. The tensors are in the object store."""
+
+    d_in: int
+    d_out: int
+    n: int
+    mean_norm: float
+    drift: float
+    condition: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRevision:
+    """What a worker hands to the commit point."""
+
+    number: int
+    kind: RevisionKind
+    update_object: str | None  # SHA-256 of the factors; None when nothing was added to the weights
+    statistics_object: str | None
+    fingerprint: str  # SHA-256 over the float32 masters of all edited modules
+    config_hash: str
+    norms: Mapping[str, ModuleNorms]
+    statistics: tuple[StatisticsSummary, ...]
+    passes: int
+    rows: int  # rows of the factors: answer tokens over all passes
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision as the ledger has it."""
+
+    number: int
+    kind: RevisionKind
+    batch_id: int | None
+    epoch: int
+    update_object: str | None
+    statistics_object: str | None
+    fingerprint: str
+    config_hash: str
+    norms: Mapping[str, ModuleNorms]
+    passes: int
+    rows: int
+    edit_ids: tuple[int, ...]
+    edits_hash: str
+    previous_hash: str
+    row_hash: str
+    created_at: datetime
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no white space, UTF-8: the same bytes for the same content."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def content_hash(value: object) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def edits_hash(edits: Iterable[tuple[int, Mapping[str, object]]]) -> str:
+    """Over ids and contents of a revision's edits, so that changing one of them later breaks the chain."""
+    return content_hash([[edit_id, content] for edit_id, content in edits])
+
+
+def row_hash(
+    previous_hash: str, new: NewRevision, *, batch_id: int | None, epoch: int, edits: str, edit_ids: Iterable[int], created_at: datetime
+) -> str:
+    """sha256(previous hash + canonical JSON of everything that defines the revision)."""
+    content = {
+        "number": new.number,
+        "kind": new.kind.value,
+        "batch_id": batch_id,
+        "epoch": epoch,
+        "update_object": new.update_object,
+        "statistics_object": new.statistics_object,
+        "fingerprint": new.fingerprint,
+        "config_hash": new.config_hash,
+        "edit_ids": list(edit_ids),
+        "edits_hash": edits,
+        "created_at": created_at.isoformat(),
+    }
+    return hashlib.sha256(previous_hash.encode() + canonical(content)).hexdigest()

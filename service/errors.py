@@ -1,0 +1,102 @@
+"""Everything that can go wrong, each with a stable code and the HTTP status it means. One renderer turns them into problem+json.
+
+    ErrataError
+    ├── InvalidInput            400/422  the request says something we cannot take
+    ├── NotFound                404
+    ├── IdempotencyConflict     422      the key was used with another body
+    ├── QueueFull               429      too many edits or generations waiting; try again
+    ├── ModelNotReady           503      no worker has the model in memory yet
+    ├── GenerationTimeout       504      a worker took the question and did not answer in time
+    ├── RevisionNotReached      409      min_revision is beyond what any worker serves
+    ├── StorageUnavailable      503      Postgres or Redis does not answer
+    ├── LeaseLost               (worker) another worker may write now
+    ├── LedgerConflict          (worker) the ledger is not as this worker left it
+    ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
+    ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
+    └── WrongModel              (worker) the ledger belongs to another model or other modules
+"""
+
+from __future__ import annotations
+
+
+class ErrataError(Exception):
+    """Base of all errors of the service. `code` is stable; `detail` is for people."""
+
+    code = "internal_error"
+    status = 500
+    title = "Something went wrong on our side"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(ErrataError):
+    code = "invalid_input"
+    status = 422
+    title = "The request cannot be taken as it is"
+
+
+class NotFound(ErrataError):
+    code = "not_found"
+    status = 404
+    title = "There is no such thing here"
+
+
+class IdempotencyConflict(ErrataError):
+    code = "idempotency_key_reused"
+    status = 422
+    title = "This Idempotency-Key was used with another body"
+
+
+class QueueFull(ErrataError):
+    code = "queue_full"
+    status = 429
+    title = "Too much is waiting already"
+
+
+class ModelNotReady(ErrataError):
+    code = "model_not_ready"
+    status = 503
+    title = "No worker has the model ready"
+
+
+class GenerationTimeout(ErrataError):
+    code = "generation_timed_out"
+    status = 504
+    title = "The model did not answer in time"
+
+
+class RevisionNotReached(ErrataError):
+    code = "revision_not_reached"
+    status = 409
+    title = "No worker serves that revision yet"
+
+
+class StorageUnavailable(ErrataError):
+    code = "storage_unavailable"
+    status = 503
+    title = "Postgres or Redis does not answer"
+
+
+class LeaseLost(ErrataError):
+    code = "lease_lost"
+
+
+class LedgerConflict(ErrataError):
+    code = "ledger_conflict"
+
+
+class ObjectDamaged(ErrataError):
+    code = "object_damaged"
+
+
+class FingerprintMismatch(ErrataError):
+    code = "fingerprint_mismatch"
+
+
+class WrongModel(ErrataError):
+    code = "wrong_model"

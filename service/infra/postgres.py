@@ -1,0 +1,68 @@
+"""Connections to Postgres, and the unit of work: rolled back unless commit() was called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.errors import StorageUnavailable
+from service.infra.repository import Repository
+
+
+def driver_url(url: str) -> str:
+    """Any Postgres URL, in the form that selects psycopg 3."""
+    for prefix in ("postgresql+psycopg://", "postgresql://", "postgres://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    raise ValueError(f"DATABASE_URL must begin with postgresql://, not {url.split(':', 1)[0]}:")
+
+
+def create_engine(url: str, application_name: str) -> AsyncEngine:
+    return create_async_engine(
+        driver_url(url),
+        pool_size=10,
+        max_overflow=10,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={"application_name": application_name, "connect_timeout": 5},
+    )
+
+
+class UnitOfWork:
+    """One transaction with the repository over it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.repository = Repository(connection)
+
+    async def commit(self) -> None:
+        await self._connection.commit()
+
+
+class Database:
+    """Hands out units of work; a lost connection becomes StorageUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+        try:
+            async with self._engine.connect() as connection:
+                yield UnitOfWork(connection)  # leaving without commit() rolls back
+        except (OperationalError, InterfaceError, TimeoutError) as error:
+            raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
+            raise
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

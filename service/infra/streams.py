@@ -1,0 +1,184 @@
+"""Redis Streams: the doorbell that says "look into the ledger", and the channel for questions and answers."""
+
+from __future__ import annotations
+
+import contextlib
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
+from service.errors import StorageUnavailable
+from service.infra.keys import WORKERS, WRITERS, Keys
+
+DOORBELL_LENGTH = 1_000  # a bell, not a queue: how many old rings are kept does not matter
+GENERATE_LENGTH = 10_000
+REPLIES_LENGTH = 10_000
+REPLIES_TTL_S = 300
+STATUS_TTL_S = 6
+
+
+def connect(url: str) -> Redis:
+    return Redis.from_url(url, decode_responses=True, socket_connect_timeout=3, health_check_interval=15, retry=Retry(NoBackoff(), 1))
+
+
+def _unavailable(error: Exception) -> StorageUnavailable:
+    return StorageUnavailable(f"Redis: {error}", retry_after_s=2)
+
+
+async def ping(redis: Redis) -> None:
+    try:
+        await _done(redis.ping())
+    except RedisError as error:
+        raise _unavailable(error) from error
+
+
+async def _done(result: Any) -> Any:
+    """redis-py types commands as maybe-awaitable; here they always are."""
+    return await result if isinstance(result, Awaitable) else result
+
+
+class Group:
+    """One consumer of one stream's group, which makes the group anew whenever Redis has forgotten it."""
+
+    def __init__(self, redis: Redis, stream: str, group: str, consumer: str) -> None:
+        self._redis, self._stream, self._group, self._consumer = redis, stream, group, consumer
+
+    async def read(self, count: int, block_ms: int) -> list[tuple[str, dict[str, str]]]:
+        """New entries of this group, waiting at most block_ms. Raises RedisError when Redis is away."""
+        try:
+            found = await self._read(count, block_ms)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self._create()
+            found = await self._read(count, block_ms)
+        return [entry for _, entries in _pairs(found) for entry in entries]
+
+    async def _read(self, count: int, block_ms: int) -> Any:
+        return await self._redis.xreadgroup(self._group, self._consumer, {self._stream: ">"}, count=count, block=block_ms)
+
+    async def _create(self) -> None:
+        with contextlib.suppress(ResponseError):  # BUSYGROUP: another consumer was faster
+            await self._redis.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+
+    async def take_over(self, idle_ms: int) -> list[tuple[str, dict[str, str]]]:
+        """Entries that another consumer took and, for idle_ms, has not finished."""
+        try:
+            found = await self._redis.xautoclaim(self._stream, self._group, self._consumer, min_idle_time=idle_ms, count=50)
+        except ResponseError:
+            return []
+        return [(entry, fields) for entry, fields in found[1] if fields]
+
+    async def done(self, *entries: str) -> None:
+        if entries:
+            await _done(self._redis.xack(self._stream, self._group, *entries))
+
+
+def _pairs(found: Any) -> Sequence[tuple[str, list[tuple[str, dict[str, str]]]]]:
+    """RESP2 answers with a list of pairs, RESP3 with a mapping of lists of lists."""
+    if not found:
+        return []
+    if isinstance(found, dict):
+        return [(stream, entries[0] if entries and isinstance(entries[0], list) else entries) for stream, entries in found.items()]
+    return list(found)
+
+
+class Doorbell:
+    """Rings the writer. A lost ring costs the sweep interval, nothing else."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def ring(self, edit_ids: Sequence[int]) -> bool:
+        """False when Redis is away; the edits are safe all the same."""
+        fields = {"first": str(edit_ids[0]), "count": str(len(edit_ids))}
+        try:
+            await self._redis.xadd(self._keys.doorbell, fields, maxlen=DOORBELL_LENGTH, approximate=True)
+        except RedisError:
+            return False
+        return True
+
+    def listener(self, consumer: str) -> Group:
+        return Group(self._redis, self._keys.doorbell, WRITERS, consumer)
+
+
+class GenerationChannel:
+    """Questions to whichever worker is free, answers to the api process that asked."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def ask(self, request: GenerateRequest) -> None:
+        try:
+            await self._redis.xadd(
+                self._keys.generate, {"request": request.to_json()}, maxlen=GENERATE_LENGTH, approximate=True
+            )
+        except RedisError as error:
+            raise _unavailable(error) from error
+
+    def questions(self, consumer: str) -> Group:
+        return Group(self._redis, self._keys.generate, WORKERS, consumer)
+
+    async def reply(self, reply_to: str, reply: GenerateReply) -> None:
+        stream = self._keys.replies(reply_to)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(stream, {"reply": reply.to_json()}, maxlen=REPLIES_LENGTH, approximate=True)
+            pipe.expire(stream, REPLIES_TTL_S)
+            await pipe.execute()
+
+    async def replies(self, api_id: str, after: str, block_ms: int) -> list[tuple[str, GenerateReply]]:
+        """(entry, reply) that came in after `after`, waiting at most block_ms."""
+        found = await self._redis.xread({self._keys.replies(api_id): after}, count=100, block=block_ms)
+        return [(entry, GenerateReply.from_json(fields["reply"])) for _, entries in _pairs(found) for entry, fields in entries]
+
+
+class Presence:
+    """Workers say how they are every second or two; a status that is not refreshed goes away by itself."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def announce(self, status: WorkerStatus) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.sadd(self._keys.workers, status.name)
+            pipe.set(self._keys.worker(status.name), status.to_json(), ex=STATUS_TTL_S)
+            await pipe.execute()
+
+    async def leave(self, name: str) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.srem(self._keys.workers, name)
+            pipe.delete(self._keys.worker(name))
+            await pipe.execute()
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Raises StorageUnavailable when Redis is away."""
+        try:
+            names = sorted(await _done(self._redis.smembers(self._keys.workers)))
+            if not names:
+                return []
+            found = await _done(self._redis.mget([self._keys.worker(name) for name in names]))
+            gone = [name for name, status in zip(names, found, strict=True) if status is None]
+            if gone:
+                await _done(self._redis.srem(self._keys.workers, *gone))
+        except RedisError as error:
+            raise _unavailable(error) from error
+        return [WorkerStatus.from_json(status) for status in found if status is not None]
+
+
+class HeadChannel:
+    """Says that there is a new head revision."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def publish(self, number: int) -> None:
+        with contextlib.suppress(RedisError):
+            await _done(self._redis.publish(self._keys.head, str(number)))
+
+

@@ -1,0 +1,136 @@
+"""The ledger's tables. Alembic compares migrations against this metadata."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+# One POST /edits. The unique key is what makes a repeated request give the first answer again.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("idempotency_key", String(255), unique=True),
+    Column("body_hash", String(64), nullable=False),
+    _now("created_at"),
+)
+
+# Edits taken together. A batch that was interrupted is taken again as it was.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _now("started_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('applying', 'committed', 'split', 'failed')", name="state"),
+    Index("ix_batches_applying", "id", postgresql_where=text("state = 'applying'")),
+)
+
+# Append-only: the database itself refuses UPDATE and DELETE (see the migration).
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("batch_id", BigInteger, ForeignKey("batches.id"), unique=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("update_object", String(64)),
+    Column("statistics_object", String(64)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("config_hash", String(64), nullable=False),
+    Column("norms", JSONB, nullable=False),
+    Column("passes", Integer, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("edit_ids", JSONB, nullable=False),
+    Column("edits_hash", String(64), nullable=False),
+    Column("previous_hash", String(64), nullable=False, unique=True),  # one child each: the chain cannot fork
+    Column("row_hash", String(64), nullable=False, unique=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("number >= 0", name="number"),
+    CheckConstraint("kind IN ('base', 'warmup', 'edit')", name="kind"),
+)
+
+# One row a revision and weight shape. Append-only.
+statistics = Table(
+    "statistics",
+    metadata,
+    Column("revision", BigInteger, ForeignKey("revisions.number"), primary_key=True),
+    Column("d_in", Integer, primary_key=True),
+    Column("d_out", Integer, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("mean_norm", Double, nullable=False),
+    Column("drift", Double, nullable=False),
+    Column("condition", Double),
+)
+
+edits = Table(
+    "edits",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("submission_id", BigInteger, ForeignKey("submissions.id"), nullable=False, index=True),
+    Column("prompt", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("rephrases", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("unrelated", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("batch_id", BigInteger, ForeignKey("batches.id"), index=True),
+    Column("revision", BigInteger, ForeignKey("revisions.number"), index=True),
+    Column("answers_before", JSONB(none_as_null=True)),
+    Column("answers_after", JSONB(none_as_null=True)),
+    Column("holds", JSONB(none_as_null=True)),
+    Column("failure_code", String(64)),
+    Column("failure_detail", Text),
+    _now("submitted_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed')", name="state"),
+    CheckConstraint("(state = 'applied') = (revision IS NOT NULL)", name="applied_has_revision"),
+    CheckConstraint("(state = 'failed') = (failure_code IS NOT NULL)", name="failed_has_reason"),
+    CheckConstraint("state NOT IN ('applying', 'applied') OR batch_id IS NOT NULL", name="applying_has_batch"),
+    Index("ix_edits_pending", "id", postgresql_where=text("state IN ('accepted', 'applying')")),
+    Index("ix_edits_state_id", "state", "id"),
+)
+
+# The one worker that may write, and since which epoch. Exactly one row.
+writer_lease = Table(
+    "writer_lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("holder", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)

@@ -1,0 +1,40 @@
+"""Every metric, in one place. Seconds and `_total` always; an edit's id or a prompt is never a label."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+# The api
+HTTP_REQUESTS = Counter("errata_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = Histogram("errata_http_request_duration_seconds", "Time to answer.", ["method", "route"], buckets=_SECONDS)
+EDITS_ACCEPTED = Counter("errata_edits_accepted_total", "Edits committed to the ledger as accepted.")
+
+# The queue, as the ledger has it
+EDIT_QUEUE_DEPTH = Gauge("errata_edit_queue_depth", "Edits accepted or being applied.")
+EDIT_OLDEST_PENDING = Gauge("errata_edit_oldest_pending_seconds", "Age of the oldest edit not yet applied or failed.")
+HEAD_REVISION = Gauge("errata_head_revision", "Newest committed revision in the ledger.")
+
+# Editing
+APPLIED_REVISION = Gauge("errata_applied_revision", "Revision of the weights in this worker's memory.")
+EDITS_APPLIED = Counter("errata_edits_applied_total", "Edits finished, by outcome.", ["outcome"])
+EDIT_BATCH_SIZE = Histogram("errata_edit_batch_size", "Edits in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500))
+EDIT_BATCH_SECONDS = Histogram("errata_edit_batch_duration_seconds", "Time of one batch, by phase.", ["phase"], buckets=_SECONDS)
+EDIT_PASSES = Histogram("errata_edit_passes", "Passes a batch took until it held.", buckets=(1, 2, 3, 4, 5, 6, 8, 10, 15, 20))
+EDIT_PAUSE_SECONDS = Histogram("errata_edit_pause_seconds", "Time the model could not answer while weights changed.", buckets=_SECONDS)
+UPDATE_NORM = Gauge("errata_edit_update_norm", "Frobenius norm of the newest update.", ["layer"])
+UPDATE_COSINE = Gauge("errata_edit_update_cosine", "Cosine of the two newest updates.", ["layer"])
+WEIGHT_DISTANCE = Gauge("errata_weight_distance", "Frobenius norm of W - W0.", ["layer"])
+STATISTICS_SAMPLES = Gauge("errata_statistics_samples", "Rows the lifelong statistics have seen.", ["shape"])
+STATISTICS_DRIFT = Gauge("errata_statistics_drift", "Distance of the newest rows' mean from the running mean.", ["shape"])
+LEASE_HELD = Gauge("errata_writer_lease_held", "1 while this worker may write.")
+
+# Generation, named as vLLM names its own
+REQUESTS_RUNNING = Gauge("errata_num_requests_running", "Generations in progress.")
+REQUESTS_WAITING = Gauge("errata_num_requests_waiting", "Generations taken by this worker and waiting for the model.")
+PROMPT_TOKENS = Counter("errata_prompt_tokens_total", "Prompt tokens read.")
+GENERATION_TOKENS = Counter("errata_generation_tokens_total", "Tokens generated.")
+REQUEST_SUCCESS = Counter("errata_request_success_total", "Generations finished.", ["finished_reason"])
+E2E_SECONDS = Histogram("errata_e2e_request_latency_seconds", "From request to answer.", buckets=_SECONDS)
+QUEUE_SECONDS = Histogram("errata_request_queue_time_seconds", "Waiting before the model began.", buckets=_SECONDS)

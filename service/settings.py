@@ -1,0 +1,90 @@
+"""Every setting and every environment variable, in one place. Prefix ERRATA_, except DATABASE_URL and REDIS_URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+FACTS = Path(__file__).parent / "facts"
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Read from the environment. Names carry their unit."""
+
+    model_config = SettingsConfigDict(env_prefix="ERRATA_", env_file=None, extra="ignore", frozen=True, populate_by_name=True)
+
+    # Where things are
+    data_dir: Path = Field(Path(".errata"), description="Embedded servers, objects, unpacked models, log and pid files.")
+    database_url: str = Field(
+        "", validation_alias=AliasChoices("DATABASE_URL", "ERRATA_DATABASE_URL"), description="Postgres; empty: embedded."
+    )
+    redis_url: str = Field(
+        "", validation_alias=AliasChoices("REDIS_URL", "ERRATA_REDIS_URL"), description="Redis or Valkey; empty: embedded."
+    )
+    redis_prefix: str = Field("errata", pattern=r"^[A-Za-z0-9_-]{1,40}$", description="First part of every Redis key.")
+    object_dir: Path | None = Field(None, description="Update factors and statistics; default: objects in the data folder.")
+    model_cache_dir: Path | None = Field(None, description="Unpacked models; default: models in the data folder.")
+
+    # The api
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8321, ge=0, le=65535)
+    max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
+    max_prompt_chars: int = Field(4000, gt=0)
+    max_target_chars: int = Field(1000, gt=0)
+    max_edits_per_request: int = Field(1000, gt=0)
+    max_queued_edits: int = Field(20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429.")
+    max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
+    max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
+    generate_timeout_s: float = Field(120.0, gt=0)
+
+    # The model and how it is edited
+    model: str = Field("demo", description='"demo", a folder, a .gguf file, "org/name" or "org/name:file.gguf".')
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    torch_threads: int = Field(0, ge=0, description="0: as many as torch finds cores.")
+    algorithm: Literal["stableedit", "ultraedit"] = "stableedit"
+    edit_modules: CommaSeparated = Field((), description="Comma-separated module names; empty: the model's preset.")
+    edit_lr: float | None = Field(None, gt=0)
+    edit_ridge: float | None = Field(None, gt=0)
+    edit_formats: CommaSeparated = Field((), description="plain, chat; empty: all that the model has.")
+    edit_passes: int = Field(10, ge=1, le=100)
+    max_update_norm: float | None = Field(None, gt=0)
+    warmup: Literal["observe", "apply", "off"] = Field("observe", description="observe: fill the statistics alone.")
+    warmup_facts: Path = FACTS / "warmup.jsonl"
+    warmup_size: int = Field(100, ge=1, description="How many of the warm-up facts to use.")
+
+    # The worker
+    batch_size: int = Field(50, ge=1, le=1000)
+    batch_linger_s: float = Field(0.25, ge=0, description="How long the oldest edit waits for others to join its batch.")
+    max_attempts: int = Field(5, ge=1, description="Claims of one edit before it fails.")
+    sweep_interval_s: float = Field(2.0, gt=0, description="How often the ledger is asked although nobody rang.")
+    lease_ttl_s: float = Field(10.0, gt=0)
+    worker_metrics_host: str = "127.0.0.1"
+    worker_metrics_port: int = Field(9321, ge=0, le=65535, description="0: none.")
+    worker_name: str = Field("", description="How this worker signs the lease; default: host and pid.")
+
+    # All processes
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "text"
+
+    @field_validator("edit_modules", "edit_formats", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def objects(self) -> Path:
+        return self.object_dir or self.data_dir / "objects"
+
+    @property
+    def models(self) -> Path:
+        return self.model_cache_dir or self.data_dir / "models"
+
+    @property
+    def api_url(self) -> str:
+        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
+        return f"http://{host}:{self.api_port}"
