@@ -109,9 +109,7 @@ def _to_device(minibatch: Minibatch, device: torch.device) -> dict[str, torch.Te
     return {name: minibatch[name].to(device=device, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
 
 
-def capture(
-    model: nn.Module, modules: Sequence[EditedModule], minibatch: Minibatch, loss_tokens: float | None = None
-) -> Rows:
+def capture(model: nn.Module, modules: Sequence[EditedModule], minibatch: Minibatch, loss_tokens: float | None = None) -> Rows:
     """Keys and value gradients of one mini-batch.
 
     The gradients are of the summed cross-entropy divided by `loss_tokens`; None divides by the answer tokens there are.

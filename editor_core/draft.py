@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from editor_core.errors import StaleProposalError
+
 if TYPE_CHECKING:
     from editor_core.editor import Editor
 
@@ -21,12 +23,18 @@ class Draft:
         self._editor = editor
         self._weights = editor.masters.snapshot()
         self._statistics = editor.statistics.copy()
-        self._step = editor.step
+        self._step = self._parent = editor.step
 
     def __enter__(self) -> None:
         self._exchange()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._exchange()
+
+    def keep(self) -> None:
+        """Make the draft the committed state for good. Raises StaleProposalError when the editor has moved on meanwhile."""
+        if self._editor.step != self._parent:
+            raise StaleProposalError(f"this draft was taken at step {self._parent}; the editor is at {self._editor.step}")
         self._exchange()
 
     def _exchange(self) -> None:

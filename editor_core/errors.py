@@ -1,16 +1,16 @@
 """Every way an edit can be refused. In each case the model and the statistics are as they were.
 
-    EditorError
-    ├── ConfigError              a setting is out of range, or two settings contradict each other
-    ├── UnknownModuleError       a named module is not in the model
-    ├── UnsupportedModuleError   the module is there but is neither nn.Linear nor Conv1D, or its weight is shared
-    ├── EmptyBatchError          no answer token to learn from
-    ├── NonFiniteUpdateError     a key, a gradient or an update holds NaN or infinity
-    ├── UpdateTooLargeError      an update is finite but beyond the bound set for it
-    ├── StatisticsMismatchError  statistics of other shapes, or of another algorithm
-    ├── StaleProposalError       the editor has moved on since the proposal was computed
-    ├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
-    └── ModelLoadError           no model could be loaded from where the caller pointed
+EditorError
+├── ConfigError              a setting is out of range, or two settings contradict each other
+├── UnknownModuleError       a named module is not in the model
+├── UnsupportedModuleError   the module is there but is neither nn.Linear nor Conv1D, or its weight is shared
+├── EmptyBatchError          no answer token to learn from
+├── NonFiniteUpdateError     a key, a gradient or an update holds NaN or infinity
+├── UpdateTooLargeError      an update is finite but beyond the bound set for it
+├── StatisticsMismatchError  statistics of other shapes, or of another algorithm
+├── StaleProposalError       the editor has moved on since the proposal was computed
+├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
+└── ModelLoadError           no model could be loaded from where the caller pointed
 """
 
 

@@ -33,7 +33,9 @@ PRESETS: dict[str, Preset] = {
     "llama-3-8b-instruct": Preset("llama", 32, 4096, EditorConfig(_layers(DOWN_PROJ, [11, 12, 22, 23, 28, 29, 30]), lr=1e-6)),
     "mistral-7b-v0.3": Preset("mistral", 32, 4096, EditorConfig(_layers(DOWN_PROJ, range(28, 32)), lr=1e-6)),
     "gpt-j-6b": Preset("gptj", 28, 4096, EditorConfig(_layers(FC_OUT, [*range(7, 16), *range(18, 26)]), lr=2e-6)),
-    "qwen2.5-7b-instruct": Preset("qwen2", 28, 3584, EditorConfig(_layers(DOWN_PROJ, [*range(8, 15), *range(18, 26)]), lr=2e-6)),
+    "qwen2.5-7b-instruct": Preset(
+        "qwen2", 28, 3584, EditorConfig(_layers(DOWN_PROJ, [*range(8, 15), *range(18, 26)]), lr=2e-6)
+    ),
     "smollm2-135m": Preset("llama", 30, 576, EditorConfig(_layers(DOWN_PROJ, range(10, 28)), lr=3e-4, loss_tokens=40.0)),
 }
 

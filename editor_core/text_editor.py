@@ -130,7 +130,9 @@ class TextEditor:
         """
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         for start in range(0, len(edits), batch_size):
-            examples = [example for i, edit in enumerate(edits[start : start + batch_size]) for example in self._encode(edit, start + i)]
+            examples = [
+                example for i, edit in enumerate(edits[start : start + batch_size]) for example in self._encode(edit, start + i)
+            ]
             with draft:
                 ordered, batches = minibatches(examples, self.policy.minibatch_size, self.tokenizer.pad_token_id)
                 rows = self.editor.capture(batches)

@@ -37,7 +37,9 @@ class Resources:
 def build(settings: Settings, process: str) -> Resources:
     """Raises ErrataError when no database or Redis is named."""
     if not settings.database_url or not settings.redis_url:
-        raise ErrataError("DATABASE_URL and REDIS_URL are not set; set both, or let `errata up` start embedded servers", code="not_configured")
+        raise ErrataError(
+            "DATABASE_URL and REDIS_URL are not set; set both, or let `errata up` start embedded servers", code="not_configured"
+        )
     redis, keys = connect(settings.redis_url), Keys(settings.redis_prefix)
     return Resources(
         settings=settings,

@@ -1,19 +1,19 @@
 """Everything that can go wrong, each with a stable code and the HTTP status it means. One renderer turns them into problem+json.
 
-    ErrataError
-    ├── InvalidInput            400/422  the request says something we cannot take
-    ├── NotFound                404
-    ├── IdempotencyConflict     422      the key was used with another body
-    ├── QueueFull               429      too many edits or generations waiting; try again
-    ├── ModelNotReady           503      no worker has the model in memory yet
-    ├── GenerationTimeout       504      a worker took the question and did not answer in time
-    ├── RevisionNotReached      409      min_revision is beyond what any worker serves
-    ├── StorageUnavailable      503      Postgres or Redis does not answer
-    ├── LeaseLost               (worker) another worker may write now
-    ├── LedgerConflict          (worker) the ledger is not as this worker left it
-    ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
-    ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
-    └── WrongModel              (worker) the ledger belongs to another model or other modules
+ErrataError
+├── InvalidInput            400/422  the request says something we cannot take
+├── NotFound                404
+├── IdempotencyConflict     422      the key was used with another body
+├── QueueFull               429      too many edits or generations waiting; try again
+├── ModelNotReady           503      no worker has the model in memory yet
+├── GenerationTimeout       504      a worker took the question and did not answer in time
+├── RevisionNotReached      409      min_revision is beyond what any worker serves
+├── StorageUnavailable      503      Postgres or Redis does not answer
+├── LeaseLost               (worker) another worker may write now
+├── LedgerConflict          (worker) the ledger is not as this worker left it
+├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
+├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
+└── WrongModel              (worker) the ledger belongs to another model or other modules
 """
 
 from __future__ import annotations

@@ -11,11 +11,13 @@ import structlog
 def configure_logs(process: str, level: str, log_format: str) -> None:
     """Set up structlog for this process; `process` ("api", "worker", …) is on every line."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            lambda logger, name, event: {"process": process, **event},  # not a context variable: threads do not inherit those
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if log_format == "json" else _keep,
@@ -25,8 +27,9 @@ def configure_logs(process: str, level: str, log_format: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(name)s {process}: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(name)s {process}: %(message)s"
+    )
 
 
 def _keep(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -20,9 +20,13 @@ HEAD_REVISION = Gauge("errata_head_revision", "Newest committed revision in the 
 APPLIED_REVISION = Gauge("errata_applied_revision", "Revision of the weights in this worker's memory.")
 EDITS_APPLIED = Counter("errata_edits_applied_total", "Edits finished, by outcome.", ["outcome"])
 EDIT_BATCH_SIZE = Histogram("errata_edit_batch_size", "Edits in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500))
-EDIT_BATCH_SECONDS = Histogram("errata_edit_batch_duration_seconds", "Time of one batch, by phase.", ["phase"], buckets=_SECONDS)
+EDIT_BATCH_SECONDS = Histogram(
+    "errata_edit_batch_duration_seconds", "Time of one batch, by phase.", ["phase"], buckets=_SECONDS
+)
 EDIT_PASSES = Histogram("errata_edit_passes", "Passes a batch took until it held.", buckets=(1, 2, 3, 4, 5, 6, 8, 10, 15, 20))
-EDIT_PAUSE_SECONDS = Histogram("errata_edit_pause_seconds", "Time the model could not answer while weights changed.", buckets=_SECONDS)
+EDIT_PAUSE_SECONDS = Histogram(
+    "errata_edit_pause_seconds", "Time the model could not answer while weights changed.", buckets=_SECONDS
+)
 UPDATE_NORM = Gauge("errata_edit_update_norm", "Frobenius norm of the newest update.", ["layer"])
 UPDATE_COSINE = Gauge("errata_edit_update_cosine", "Cosine of the two newest updates.", ["layer"])
 WEIGHT_DISTANCE = Gauge("errata_weight_distance", "Frobenius norm of W - W0.", ["layer"])

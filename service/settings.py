@@ -31,12 +31,15 @@ class Settings(BaseSettings):
 
     # The api
     api_host: str = "127.0.0.1"
-    api_port: int = Field(8321, ge=0, le=65535)
+    api_port: int = Field(8321, ge=1, le=65535)
+    server_url: str = Field("", description="Where the command line finds the api; empty: this machine, api_port.")
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
     max_prompt_chars: int = Field(4000, gt=0)
     max_target_chars: int = Field(1000, gt=0)
     max_edits_per_request: int = Field(1000, gt=0)
-    max_queued_edits: int = Field(20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429.")
+    max_queued_edits: int = Field(
+        20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429."
+    )
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
     generate_timeout_s: float = Field(120.0, gt=0)
@@ -86,5 +89,7 @@ class Settings(BaseSettings):
 
     @property
     def api_url(self) -> str:
+        if self.server_url:
+            return self.server_url.rstrip("/")
         host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else self.api_host
         return f"http://{host}:{self.api_port}"

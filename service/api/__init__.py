@@ -1,0 +1,1 @@
+"""The HTTP door. Knows the ledger and Redis; knows neither torch nor the editor."""

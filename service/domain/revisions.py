@@ -92,7 +92,14 @@ def edits_hash(edits: Iterable[tuple[int, Mapping[str, object]]]) -> str:
 
 
 def row_hash(
-    previous_hash: str, new: NewRevision, *, batch_id: int | None, epoch: int, edits: str, edit_ids: Iterable[int], created_at: datetime
+    previous_hash: str,
+    new: NewRevision,
+    *,
+    batch_id: int | None,
+    epoch: int,
+    edits: str,
+    edit_ids: Iterable[int],
+    created_at: datetime,
 ) -> str:
     """sha256(previous hash + canonical JSON of everything that defines the revision)."""
     content = {

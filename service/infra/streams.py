@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -21,10 +20,19 @@ GENERATE_LENGTH = 10_000
 REPLIES_LENGTH = 10_000
 REPLIES_TTL_S = 300
 STATUS_TTL_S = 6
+LONGEST_BLOCK_S = 5.0  # of any blocking read
 
 
 def connect(url: str) -> Redis:
-    return Redis.from_url(url, decode_responses=True, socket_connect_timeout=3, health_check_interval=15, retry=Retry(NoBackoff(), 1))
+    """One client for everything. Its read timeout is well above any blocking read, so a silent Redis is noticed all the same."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=3,
+        socket_timeout=LONGEST_BLOCK_S * 3,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 def _unavailable(error: Exception) -> StorageUnavailable:
@@ -85,7 +93,9 @@ def _pairs(found: Any) -> Sequence[tuple[str, list[tuple[str, dict[str, str]]]]]
     if not found:
         return []
     if isinstance(found, dict):
-        return [(stream, entries[0] if entries and isinstance(entries[0], list) else entries) for stream, entries in found.items()]
+        return [
+            (stream, entries[0] if entries and isinstance(entries[0], list) else entries) for stream, entries in found.items()
+        ]
     return list(found)
 
 
@@ -180,5 +190,3 @@ class HeadChannel:
     async def publish(self, number: int) -> None:
         with contextlib.suppress(RedisError):
             await _done(self._redis.publish(self._keys.head, str(number)))
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 
 with warnings.catch_warnings():  # that XDG_RUNTIME_DIR is not set, which changes nothing here
@@ -26,6 +27,12 @@ class EmbeddedPostgres:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'errata'").fetchone():
                 connection.execute("CREATE DATABASE errata ENCODING 'UTF8' TEMPLATE template0")
         return str(server.get_uri(database="errata"))
+
+    def revive(self) -> None:
+        """Start it again if it has gone."""
+        pid = self.pid()
+        if pid is None or not psutil.pid_exists(pid):
+            self.start()
 
     def pid(self) -> int | None:
         """Of the postmaster, if its pid file is there."""

@@ -48,6 +48,10 @@ class EmbeddedValkey:
             time.sleep(0.05)
         return self.url
 
+    def revive(self) -> None:
+        """Start it again if it has gone."""
+        self.start()
+
     def _command(self) -> list[str]:
         settings = {
             "port": "0",

@@ -1,0 +1,69 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from service import metrics
+from service.api import edits, generate, health, ledger, problems
+from service.api.context import Context
+from service.api.generation import Questions, listening
+from service.bootstrap import build
+from service.settings import Settings
+
+DESCRIPTION = """Keep a running language model's facts up to date.
+
+A fact posted to `/edits` is written into the model's weights; `/generate` asks the model. Every answer says the revision
+that gave it. Errors are `application/problem+json` with a stable `code`."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Connects at start-up, and only then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        resources = build(settings, "api")
+        questions = Questions(
+            resources.generation,
+            resources.presence,
+            timeout_s=settings.generate_timeout_s,
+            max_waiting=settings.max_waiting_generations,
+        )
+        app.state.context = Context(resources, questions)
+        async with listening(questions):
+            yield
+        await resources.close()
+
+    app = FastAPI(
+        title="Errata",
+        version=version("errata-llm"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+    )
+    for module in (edits, generate, ledger, health):
+        app.include_router(module.router)
+    problems.install(app)
+    app.middleware("http")(_measured)
+    return app
+
+
+async def _measured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    began = time.perf_counter()
+    response = await call_next(request)
+    route = request.scope.get("route")
+    path = getattr(route, "path", "unmatched")
+    metrics.HTTP_REQUESTS.labels(request.method, path, str(response.status_code)).inc()
+    metrics.HTTP_SECONDS.labels(request.method, path).observe(time.perf_counter() - began)
+    return response
+
+
+def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM."""
+    uvicorn.run(create_app(settings), host=settings.api_host, port=settings.api_port, log_level="warning", access_log=False)

@@ -1,0 +1,72 @@
+"""POST /edits, GET /edits, GET /edits/{id}."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from service import metrics
+from service.api.context import Here, problems
+from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, SubmissionOut, Submit
+from service.domain.edits import EditState, NewEdit
+from service.ledger import read
+from service.ledger.submit import submit
+
+router = APIRouter(tags=["edits"])
+EditId = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Sending the same request again gives the first answer again.",
+    ),
+]
+
+
+@router.post("/edits", status_code=202, responses=problems(400, 413, 422, 429, 503), summary="Change facts")
+async def post_edits(body: Submit, here: Here, response: Response, idempotency_key: IdempotencyKey = None) -> SubmissionOut:
+    """Accept one edit, or several under `edits`. When this answers 202 they are committed to the ledger and will be applied once."""
+    wanted = [body] if isinstance(body, EditIn) else body.edits
+    new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
+    resources = here.resources
+    accepted = await submit(
+        resources.database, new, idempotency_key=idempotency_key, max_queued_edits=resources.settings.max_queued_edits
+    )
+    ids = [record.id for record in accepted.edits]
+    if not accepted.replayed:
+        metrics.EDITS_ACCEPTED.inc(len(ids))
+        await resources.doorbell.ring(ids)
+    response.headers["Location"] = f"/edits/{ids[0]}" if len(ids) == 1 else f"/edits?submission={accepted.id}"
+    links = [EditLink(id=record.id, state=record.state, url=f"/edits/{record.id}") for record in accepted.edits]
+    return SubmissionOut(submission_id=accepted.id, ids=ids, edits=links, replayed=accepted.replayed)
+
+
+@router.get("/edits/{edit_id}", responses=problems(404, 422, 503), summary="One edit")
+async def get_edit(edit_id: EditId, here: Here) -> EditOut:
+    """Its state, its revision, and what the model says before and after."""
+    return EditOut.of(await read.get_edit(here.resources.database, edit_id))
+
+
+@router.get("/edits", responses=problems(422, 503), summary="Many edits")
+async def list_edits(
+    here: Here,
+    state: EditState | None = None,
+    revision: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+    submission: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    after: Annotated[int, Query(ge=0, le=2**62, description="Edits with a greater id.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> EditsOut:
+    """Oldest first, page by page; `next` is the address of the page after this one."""
+    found = await read.list_edits(
+        here.resources.database, after=after, limit=limit + 1, state=state, revision=revision, submission_id=submission
+    )
+    page, following = found[:limit], None
+    if len(found) > limit:
+        filters = {"state": state.value if state else None, "revision": revision, "submission": submission}
+        query = {name: value for name, value in filters.items() if value is not None}
+        following = "/edits?" + urlencode({**query, "after": page[-1].id, "limit": limit})
+    return EditsOut(edits=[EditOut.of(record) for record in page], next=following)

@@ -1,0 +1,255 @@
+"""What comes in and what goes out. Unknown fields are refused; in and out are apart."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from service.domain.edits import EditRecord, EditState
+from service.domain.revisions import ModuleNorms, Revision, StatisticsSummary
+from service.settings import Settings
+
+
+def _usable(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "must hold something other than white space")
+    if "\x00" in text:
+        raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("bad_utf8", "must be text that UTF-8 can write (no lone surrogates)") from None
+    return text
+
+
+_LIMITS = Settings()
+Text = Annotated[str, AfterValidator(_usable)]
+Prompt = Annotated[Text, Field(min_length=1, max_length=_LIMITS.max_prompt_chars)]
+Target = Annotated[Text, Field(min_length=1, max_length=_LIMITS.max_target_chars)]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False, strict=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EditIn(_In):
+    """One fact to change: asked `prompt`, the model is to say `target`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "Who wrote the novel The Glass Harbour?", "target": "Mira Quillfeather"}]}
+    )
+
+    prompt: Prompt = Field(description="The question, or the beginning of a sentence.")
+    target: Target = Field(description="What the model is to answer.")
+    rephrases: list[Prompt] = Field(default=[], max_length=20, description="Other wordings of the prompt. Kept with the edit.")
+    unrelated: list[Prompt] = Field(
+        default=[], max_length=20, description="Prompts whose answers are to stay as they are. Kept with the edit."
+    )
+
+
+class EditsIn(_In):
+    """Several facts, accepted together or not at all."""
+
+    edits: list[EditIn] = Field(min_length=1, max_length=_LIMITS.max_edits_per_request)
+
+
+def _one_or_many(body: Any) -> str:
+    return "many" if (isinstance(body, dict) and "edits" in body) or isinstance(body, EditsIn) else "one"
+
+
+Submit = Annotated[Annotated[EditIn, Tag("one")] | Annotated[EditsIn, Tag("many")], Discriminator(_one_or_many)]
+
+
+class EditLink(_Out):
+    id: int = Field(examples=[17])
+    state: EditState
+    url: str = Field(examples=["/edits/17"])
+
+
+class SubmissionOut(_Out):
+    """What was accepted. `replayed` is true when this Idempotency-Key had been used before with the same body."""
+
+    submission_id: int = Field(examples=[4])
+    ids: list[int] = Field(examples=[[17]])
+    edits: list[EditLink]
+    replayed: bool = False
+
+
+class FailureOut(_Out):
+    code: str = Field(examples=["non_finite_update"])
+    detail: str
+
+
+class AnswersOut(_Out):
+    """What the model itself says, by format in which it is asked."""
+
+    before: dict[str, str] | None = Field(
+        None, examples=[{"plain": "The author is unknown.", "chat": "I am not sure who wrote it."}]
+    )
+    after: dict[str, str] | None = Field(None, examples=[{"plain": "Mira Quillfeather", "chat": "Mira Quillfeather"}])
+
+
+class EditOut(_Out):
+    """One edit with its state: accepted, applying, applied (in the weights since `revision`) or failed."""
+
+    id: int = Field(examples=[17])
+    submission_id: int
+    prompt: str
+    target: str
+    rephrases: list[str]
+    unrelated: list[str]
+    state: EditState
+    attempts: int = Field(description="How often a worker has taken it.")
+    revision: int | None = Field(description="The first revision of the model that has it.")
+    holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
+    answers: AnswersOut
+    failure: FailureOut | None
+    submitted_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, record: EditRecord) -> EditOut:
+        failed = record.failure_code is not None
+        return cls(
+            id=record.id,
+            submission_id=record.submission_id,
+            prompt=record.edit.prompt,
+            target=record.edit.target,
+            rephrases=list(record.edit.rephrases),
+            unrelated=list(record.edit.unrelated),
+            state=record.state,
+            attempts=record.attempts,
+            revision=record.revision,
+            holds=dict(record.holds) if record.holds is not None else None,
+            answers=AnswersOut(
+                before=dict(record.answers_before) if record.answers_before is not None else None,
+                after=dict(record.answers_after) if record.answers_after is not None else None,
+            ),
+            failure=FailureOut(code=record.failure_code or "", detail=record.failure_detail or "") if failed else None,
+            submitted_at=record.submitted_at,
+            finished_at=record.finished_at,
+        )
+
+
+class EditsOut(_Out):
+    edits: list[EditOut]
+    next: str | None = Field(description="Address of the next page, if there is one.", examples=["/edits?after=67&limit=50"])
+
+
+class GenerateIn(_In):
+    """A question for the model as it is now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "Who wrote the novel The Glass Harbour?", "max_tokens": 32}]}
+    )
+
+    prompt: Prompt
+    max_tokens: int = Field(64, ge=1, le=_LIMITS.max_new_tokens, description="At most this many tokens are generated.")
+    temperature: Annotated[float, Field(strict=False)] = Field(
+        0.0, ge=0, le=5, description="0: the most likely answer, always."
+    )
+    chat: bool = Field(False, description="Ask through the model's chat template instead of continuing the prompt.")
+    min_revision: int = Field(0, ge=0, le=2**62, description="Wait until a worker serves at least this revision.")
+
+
+class Usage(_Out):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GenerateOut(_Out):
+    text: str = Field(examples=["Mira Quillfeather"])
+    revision: int = Field(description="The revision of the model that answered.", examples=[3])
+    finish_reason: Literal["stop", "length"]
+    usage: Usage
+
+
+class RevisionOut(_Out):
+    """One committed change of the model."""
+
+    number: int
+    kind: str = Field(description="base, warmup or edit")
+    edit_ids: list[int]
+    fingerprint: str = Field(description="SHA-256 over the float32 masters of the edited weights.")
+    update_object: str | None
+    statistics_object: str | None
+    config_hash: str
+    passes: int
+    rows: int
+    norms: dict[str, ModuleNorms]
+    epoch: int
+    previous_hash: str
+    row_hash: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, revision: Revision) -> RevisionOut:
+        values = {name: getattr(revision, name) for name in cls.model_fields}
+        return cls(
+            **{**values, "kind": revision.kind.value, "edit_ids": list(revision.edit_ids), "norms": dict(revision.norms)}
+        )
+
+
+class RevisionsOut(_Out):
+    revisions: list[RevisionOut]
+    next: str | None
+
+
+class QueueOut(_Out):
+    depth: int = Field(description="Edits accepted or being applied.")
+    oldest_pending_age_s: float
+
+
+class HeadOut(_Out):
+    number: int
+    kind: str
+    fingerprint: str
+    row_hash: str
+    created_at: datetime
+
+
+class WriterOut(_Out):
+    holder: str
+    epoch: int
+    lease_running: bool
+
+
+class WorkerOut(_Out):
+    name: str
+    pid: int
+    state: str
+    detail: str
+    model: str
+    revision: int
+    writer: bool
+    metrics_port: int
+
+
+class StatsOut(_Out):
+    queue: QueueOut
+    edits_by_state: dict[str, int]
+    head: HeadOut | None
+    statistics: list[StatisticsSummary] = Field(description="Lifelong-normalisation statistics, one per weight shape.")
+    layers: dict[str, ModuleNorms] = Field(
+        description="Of the head revision: update norm, cosine with the one before, ||W - W0||."
+    )
+    writer: WriterOut | None
+    workers: list[WorkerOut]
+
+
+class CheckOut(_Out):
+    ok: bool
+    detail: str
+
+
+class ReadyOut(_Out):
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, CheckOut]

@@ -1,0 +1,224 @@
+"""`errata`: run the service on this machine, post facts, ask."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from service.cli import show
+from service.cli.client import ApiError, Client
+from service.cli.facts import FactsError, read_facts
+from service.errors import ErrataError
+from service.logs import configure_logs
+from service.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keep a running language model's facts up to date.",
+)
+START_TIMEOUT_S = 900.0  # a large model may have to come over the network first
+STOP_TIMEOUT_S = 150.0
+
+
+def _fail(message: str) -> NoReturn:
+    show.console.print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _settings(process: str = "cli") -> Settings:
+    settings = Settings()
+    configure_logs(process, settings.log_level, settings.log_format)
+    return settings
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background, return when it is ready.")] = False,
+) -> None:
+    """Run everything on this machine: Postgres, Valkey, migrations, api and worker."""
+    settings = _settings("supervisor")
+    from service.local.processes import PidFile
+    from service.local.supervisor import Supervisor, log_path
+
+    running = PidFile(settings.data_dir, "supervisor").running()
+    if running is None and not detach:
+        show.console.print(f"Starting; {settings.api_url} when ready. Ctrl-C stops everything.", highlight=False)
+        try:
+            asyncio.run(Supervisor(settings).run())
+        except ErrataError as error:
+            _fail(error.detail)
+        return
+    process: subprocess.Popen[bytes] | None = None
+    log = log_path(settings.data_dir)
+    if running is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            command = [sys.executable, "-m", "service.cli", "up"]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    _wait_until_ready(settings, process, log)
+    show.console.print(
+        f"[green]ready[/] {settings.api_url}  (docs: {settings.api_url}/docs, log: {log})", highlight=False, soft_wrap=True
+    )
+
+
+def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes] | None, log: Path) -> None:
+    client, deadline = Client(settings.api_url), time.monotonic() + START_TIMEOUT_S
+
+    def done() -> tuple[bool, str]:
+        if process is not None and process.poll() is not None:
+            _fail(f"it did not start; the end of {log}:\n" + log.read_text(errors="replace")[-1500:])
+        if time.monotonic() > deadline:
+            _fail(f"not ready after {START_TIMEOUT_S:.0f} s; see {log}")
+        return client.ready()
+
+    show.wait_until(done, lambda: time.sleep(0.3))
+
+
+@app.command()
+def stop() -> None:
+    """Stop everything that `errata up` started for this data folder."""
+    settings = _settings()
+    from service.local.processes import PidFile
+    from service.local.supervisor import PARTS, Supervisor
+
+    found = PidFile(settings.data_dir, "supervisor").end(STOP_TIMEOUT_S)
+    left_over = [part for part in PARTS if PidFile(settings.data_dir, part).end(60)]
+    if not found:
+        Supervisor(settings).stop_servers()
+    show.console.print("stopped" if found or left_over else "nothing was running")
+
+
+@app.command()
+def status() -> None:
+    """Queue, head revision, statistics, workers and processes."""
+    settings = _settings()
+    from service.local.processes import PidFile
+
+    parts = {part: PidFile(settings.data_dir, part).running() for part in ("supervisor", "api", "worker")}
+    processes = {part: process.pid if process else None for part, process in parts.items()}
+    try:
+        show.console.print(show.stats_tables(Client(settings.api_url).stats(), processes))
+    except ApiError as error:
+        _fail(str(error))
+
+
+@app.command()
+def edit(
+    prompt: Annotated[str | None, typer.Argument(help="The question, or the beginning of a sentence.")] = None,
+    target: Annotated[str | None, typer.Argument(help="What the model is to answer.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="JSON lines with prompt and target each.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the edits are in the weights.")] = True,
+) -> None:
+    """Change one fact, or all facts of a file."""
+    if (file is None) == (prompt is None or target is None):
+        _fail("give a PROMPT and a TARGET, or --file FACTS.jsonl")
+    client = Client(_settings().api_url)
+    try:
+        facts: list[dict[str, Any]] = read_facts(file) if file else [{"prompt": prompt, "target": target}]
+        ids = client.submit(facts)
+        if not wait:
+            show.console.print(f"accepted: edits {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"accepted: edit {ids[0]}")
+            return
+        edits = show.follow(client.finished(ids), len(ids), "writing facts into the weights")
+    except (ApiError, FactsError) as error:
+        _fail(str(error))
+    if len(edits) == 1:
+        show.console.print(show.answers_table(edits, "plain"))
+    show.console.print(show.summary(edits), highlight=False)
+    if any(each["state"] == "failed" for each in edits):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ask(
+    prompt: str,
+    chat: Annotated[bool, typer.Option(help="Ask through the model's chat template.")] = False,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    min_revision: Annotated[int, typer.Option(min=0, help="Wait for at least this revision.")] = 0,
+) -> None:
+    """Ask the model as it is now."""
+    try:
+        answer = Client(_settings().api_url).ask(
+            prompt, chat=chat, max_tokens=max_tokens, temperature=temperature, min_revision=min_revision
+        )
+    except ApiError as error:
+        _fail(str(error))
+    show.console.print(answer["text"].strip() or "(says nothing)", markup=False, highlight=False)
+    show.console.print(f"[dim]revision {answer['revision']}, {answer['usage']['completion_tokens']} tokens[/]", highlight=False)
+
+
+@app.command()
+def demo() -> None:
+    """Post the demo facts to a running service and show the answers before and after."""
+    settings = _settings()
+    client = Client(settings.api_url)
+    try:
+        facts = read_facts(Path(str(files("service") / "facts" / "demo.jsonl")))
+        ids = client.submit(facts)
+        edits = show.follow(client.finished(ids), len(ids), "writing the demo facts into the weights")
+    except (ApiError, FactsError) as error:
+        _fail(str(error))
+    show.console.print(show.answers_table(edits, "plain"))
+    show.console.print(show.summary(edits), highlight=False)
+    show.console.print(
+        f"\nThe service is up at [bold]{settings.api_url}[/]. Try a fact of your own:\n", highlight=False, soft_wrap=True
+    )
+    question = "Who is the mayor of Lake Tantrum?"
+    post = f"""  curl -s {settings.api_url}/edits -H 'Content-Type: application/json' \\
+    -d '{{"prompt": "{question}", "target": "Odessa Brightwater"}}'
+  curl -s --get {settings.api_url}/generate --data-urlencode 'prompt={question}' -d max_tokens=16
+"""
+    show.console.print(post, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def api() -> None:
+    """Run the api in the foreground."""
+    settings = _settings("api")
+    from service.api.app import run_api
+
+    try:
+        run_api(settings)
+    except ErrataError as error:
+        _fail(error.detail)
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker in the foreground."""
+    settings = _settings("worker")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from service.worker.main import run_worker
+
+    try:
+        asyncio.run(run_worker(settings))
+    except ErrataError as error:
+        _fail(f"{error.code}: {error.detail}")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema to the newest revision."""
+    settings = _settings("migrate")
+    if not settings.database_url:
+        _fail("DATABASE_URL is not set")
+    from service.local.migrate import migrate as upgrade
+
+    upgrade(settings.database_url)
+
+
+if __name__ == "__main__":
+    app()

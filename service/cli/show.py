@@ -1,0 +1,101 @@
+"""What the command line draws: progress bars and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+console = Console()
+
+
+def follow(edits: Iterable[dict[str, Any]], total: int, label: str) -> list[dict[str, Any]]:
+    """Show a bar while edits finish; returns them by id."""
+    found = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, total=total)
+        for edit in edits:
+            found.append(edit)
+            progress.advance(task)
+    return sorted(found, key=lambda edit: int(edit["id"]))
+
+
+def wait_until(done: Callable[[], tuple[bool, str]], pause: Callable[[], None]) -> None:
+    """Show what is being waited for until `done` says so."""
+    last = ""
+    with console.status("starting") as status:
+        while True:
+            ready, waiting_for = done()
+            if ready:
+                return
+            if not console.is_terminal and waiting_for != last:
+                console.print(f"  … {waiting_for}", highlight=False)
+            last = waiting_for
+            status.update(waiting_for)
+            pause()
+
+
+def answers_table(edits: Sequence[dict[str, Any]], format: str) -> Table:
+    table = Table(title=f"What the model says ({format} format)", title_justify="left", show_lines=True)
+    for heading, ratio in (("question", 4), ("wanted", 2), ("before", 4), ("after", 4)):
+        table.add_column(heading, ratio=ratio, overflow="fold")
+    table.add_column("holds", justify="center")
+    for edit in edits:
+        before, after = edit["answers"]["before"] or {}, edit["answers"]["after"] or {}
+        holds = (edit["holds"] or {}).get(format)
+        mark = "[green]yes[/]" if holds else "[red]no[/]"
+        table.add_row(
+            edit["prompt"], edit["target"], first_line(before.get(format, "")), first_line(after.get(format, "")), mark
+        )
+    return table
+
+
+def summary(edits: Sequence[dict[str, Any]]) -> str:
+    failed = [edit for edit in edits if edit["state"] == "failed"]
+    holding = [edit for edit in edits if edit["holds"] and all(edit["holds"].values())]
+    revisions = sorted({edit["revision"] for edit in edits if edit["revision"] is not None})
+    where = (
+        f"revision {revisions[0]}"
+        if len(revisions) == 1
+        else f"revisions {revisions[0]} to {revisions[-1]}"
+        if revisions
+        else "none"
+    )
+    lines = [f"{len(edits) - len(failed)} applied ({where}), {len(holding)} hold in every format, {len(failed)} failed"]
+    lines += [f"  edit {edit['id']}: {edit['failure']['code']}: {edit['failure']['detail']}" for edit in failed[:20]]
+    return "\n".join(lines)
+
+
+def first_line(text: str, width: int = 100) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else "(says nothing)"
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def stats_tables(stats: dict[str, Any], processes: dict[str, int | None]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    head = stats["head"]
+    grid.add_row(
+        "head revision", f"{head['number']} ({head['kind']}), fingerprint {head['fingerprint'][:16]}…" if head else "none yet"
+    )
+    grid.add_row("edits", ", ".join(f"{count} {state}" for state, count in stats["edits_by_state"].items()))
+    grid.add_row("queue", f"{stats['queue']['depth']} waiting, oldest {stats['queue']['oldest_pending_age_s']:.1f} s")
+    for each in stats["statistics"]:
+        condition = f", condition {each['condition']:.3g}" if each["condition"] else ""
+        grid.add_row(f"statistics {each['d_in']}×{each['d_out']}", f"n {each['n']}, drift {each['drift']:.3g}{condition}")
+    if stats["layers"]:
+        distance = max(norms["distance"] for norms in stats["layers"].values())
+        update = max(norms["update_norm"] for norms in stats["layers"].values())
+        grid.add_row("weights", f"largest ||W - W0|| {distance:.3g}, largest newest update {update:.3g}")
+    for worker in stats["workers"]:
+        role = "writer" if worker["writer"] else "reader"
+        grid.add_row(
+            "worker", f"{worker['model']}: {worker['detail']}, revision {worker['revision']}, {role}, pid {worker['pid']}"
+        )
+    grid.add_row("processes", ", ".join(f"{part} {pid or 'not running'}" for part, pid in processes.items()))
+    return grid

@@ -1,0 +1,162 @@
+"""The worker process: load the model, restore its revision, then write and serve until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import structlog
+from prometheus_client import start_http_server
+from redis.exceptions import RedisError
+
+from service import metrics
+from service.bootstrap import Resources, build
+from service.domain.messages import WorkerStatus
+from service.errors import StorageUnavailable
+from service.ledger import read
+from service.settings import Settings
+from service.worker.model_thread import ModelThread
+from service.worker.resident import ResidentModel
+from service.worker.restore import follow_ledger
+from service.worker.serving import Generations
+from service.worker.writer import Writer
+
+log = structlog.get_logger()
+DRAIN_TIMEOUT_S = 45.0
+ANNOUNCE_INTERVAL_S = 1.0
+
+
+class Worker:
+    """One worker's parts and how it is doing."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources, self._settings = resources, resources.settings
+        self.name = resources.settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+        self._thread = ModelThread()
+        self._state, self._detail = "starting", "starting"
+        self._resident: ResidentModel | None = None
+        self._writer: Writer | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT, or until a part fails in a way that a restart must look at."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        announcing = asyncio.create_task(self._announce())
+        try:
+            working = asyncio.create_task(self._work())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not working.done():
+                working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+        finally:
+            announcing.cancel()
+            with contextlib.suppress(RedisError):
+                await self._resources.presence.leave(self.name)
+            self._thread.close()
+
+    async def _work(self) -> None:
+        resident = self._resident = await self._thread.run(ResidentModel.load, self._settings, self._progress)
+        objects = self._resources.objects()
+        await self._patiently(lambda: follow_ledger(resident, self._thread, self._resources.database, objects, self._progress))
+        generations = Generations(self.name, resident, self._thread, self._resources.generation)
+        writer = self._writer = Writer(
+            self.name, resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
+        )
+        serving: asyncio.Task[None] | None = None
+        writing = asyncio.create_task(writer.run())
+        watching = asyncio.create_task(self._watch_queue())
+        try:
+            await self._until_warm(writing)
+            serving = asyncio.create_task(generations.run())
+            self._state, self._detail = "ready", "ready"
+            log.info("ready", model=resident.name, revision=resident.revision)
+            done, _ = await asyncio.wait({writing, serving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what ended it
+        except asyncio.CancelledError:
+            self._state, self._detail = "draining", "finishing what was begun"
+            log.info("draining")
+            writer.drain()
+            await asyncio.wait({writing}, timeout=DRAIN_TIMEOUT_S)
+            await generations.drain(DRAIN_TIMEOUT_S)
+            raise
+        finally:
+            for task in (writing, watching, serving):
+                if task is not None:
+                    task.cancel()
+
+    def _moved(self, generations: Generations) -> None:
+        assert self._resident is not None
+        metrics.APPLIED_REVISION.set(max(self._resident.revision, 0))
+        generations.revision_changed()
+
+    async def _until_warm(self, writing: asyncio.Task[None]) -> None:
+        """A ledger that has no revision yet is begun by whoever holds the lease: this worker or another."""
+        assert self._resident is not None
+        first = 0 if self._settings.warmup == "off" else 1
+        while self._resident.revision < first:
+            if writing.done():
+                writing.result()
+            await asyncio.sleep(0.1)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try until Postgres answers."""
+        while True:
+            try:
+                await attempt()
+                return
+            except StorageUnavailable as error:
+                self._progress(f"waiting for the ledger: {error.detail}")
+                await asyncio.sleep(1.0)
+
+    def _progress(self, message: str) -> None:
+        """From any thread."""
+        if message != self._detail:
+            self._detail = message
+            log.info("progress", detail=message)
+
+    async def _announce(self) -> None:
+        while True:
+            resident, writer = self._resident, self._writer
+            status = WorkerStatus(
+                name=self.name,
+                pid=os.getpid(),
+                state=self._state,
+                detail=self._detail,
+                model=resident.name if resident else self._settings.model,
+                revision=resident.revision if resident else -1,
+                writer=writer is not None and writer.lease is not None,
+                metrics_port=self._settings.worker_metrics_port,
+            )
+            with contextlib.suppress(RedisError):
+                await self._resources.presence.announce(status)
+            await asyncio.sleep(ANNOUNCE_INTERVAL_S)
+
+    async def _watch_queue(self) -> None:
+        while True:
+            with contextlib.suppress(StorageUnavailable):
+                stats = await read.stats(self._resources.database)
+                metrics.EDIT_QUEUE_DEPTH.set(stats.queue_depth)
+                metrics.EDIT_OLDEST_PENDING.set(stats.oldest_pending_age_s)
+                metrics.HEAD_REVISION.set(stats.head.number if stats.head else 0)
+            await asyncio.sleep(self._settings.sweep_interval_s)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Build, run, close. Raises what made the worker stop."""
+    resources = build(settings, "worker")
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, settings.worker_metrics_host)
+    try:
+        await Worker(resources).run()
+    finally:
+        await resources.close()

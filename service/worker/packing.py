@@ -1,0 +1,37 @@
+"""Updates and statistics as safetensors bytes: what the object store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from safetensors.torch import load, save
+
+from editor_core import Proposal, Update
+
+_LEFT, _RIGHT, _EDITS = "left/", "right/", "edits"
+
+
+def pack_updates(proposal: Proposal, edit_ids: Sequence[int]) -> bytes | None:
+    """The factors by module, and beside them the edit id each row belongs to. None when there is no update."""
+    if not proposal.updates:
+        return None
+    tensors = {_EDITS: torch.tensor(edit_ids)[proposal.examples] if edit_ids else proposal.examples}
+    for name, update in proposal.updates.items():
+        tensors[_LEFT + name] = update.left.cpu().contiguous()
+        tensors[_RIGHT + name] = update.right.cpu().contiguous()
+    return save(tensors)
+
+
+def unpack_updates(data: bytes) -> dict[str, Update]:
+    tensors = load(data)
+    names = [name.removeprefix(_LEFT) for name in tensors if name.startswith(_LEFT)]
+    return {name: Update(tensors[_LEFT + name], tensors[_RIGHT + name]) for name in names}
+
+
+def pack_statistics(state: Mapping[str, torch.Tensor]) -> bytes:
+    return save({name: tensor.cpu().contiguous() for name, tensor in state.items()})
+
+
+def unpack_statistics(data: bytes) -> dict[str, torch.Tensor]:
+    return load(data)

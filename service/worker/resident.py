@@ -1,0 +1,180 @@
+"""The model in this process's memory, at one revision, with its editor. Every method runs on the model thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from editor_core import Editor, EditorConfig, Proposal, Update
+from editor_core.draft import Draft
+from editor_core.errors import ModelLoadError
+from editor_core.loading import LoadedModel, load_model
+from editor_core.presets import PRESETS, preset_for
+from editor_core.text_editor import EditPolicy, TextEditor
+from editor_core.texts import supported_formats
+from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary, content_hash
+from service.errors import FingerprintMismatch
+from service.settings import Settings
+from service.worker.packing import pack_statistics, pack_updates
+
+NO_REVISION = -1  # before the ledger was read
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A revision computed and packed, not yet committed: the weights wait in a draft."""
+
+    draft: Draft
+    proposal: Proposal
+    updates: bytes | None
+    statistics: bytes
+    fingerprint: str
+    norms: dict[str, ModuleNorms]
+    summaries: tuple[StatisticsSummary, ...]
+
+
+class ResidentModel:
+    """One model, its editor, and the number of the revision that its weights are."""
+
+    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
+        self.name = loaded.name
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.editor = Editor(loaded.model, editor_config(loaded, settings))
+        formats = supported_formats(loaded.tokenizer)
+        wanted = settings.edit_formats or formats
+        if not set(wanted) <= set(formats):
+            raise ModelLoadError(f"ERRATA_EDIT_FORMATS asks for {', '.join(wanted)}; this model has {', '.join(formats)}")
+        policy = EditPolicy(formats=tuple(each for each in formats if each in wanted), passes=settings.edit_passes)
+        self.text_editor = TextEditor(self.editor, loaded.tokenizer, policy)
+        self.config_hash = _config_hash(loaded.name, self.editor.config, policy, settings)
+        self.revision = NO_REVISION
+        self._last_updates: Mapping[str, Update] = {}
+
+    @classmethod
+    def load(cls, settings: Settings, progress: Callable[[str], None]) -> ResidentModel:
+        """Raises ModelLoadError, or an EditorError when the configured modules are not in the model."""
+        if settings.torch_threads:
+            torch.set_num_threads(settings.torch_threads)
+        dtype: torch.dtype = getattr(torch, settings.dtype)
+        loaded = load_model(settings.model, cache_dir=settings.models, dtype=dtype, device=settings.device, progress=progress)
+        return cls(loaded, settings)
+
+    def prepare(self, proposal: Proposal, edit_ids: Sequence[int] = ()) -> Candidate:
+        """Everything the commit point needs to know of a proposal; the model goes on as it is."""
+        draft = Draft(self.editor)
+        with draft:
+            self.editor.apply(proposal)
+            fingerprint = self.editor.masters.fingerprint()
+            distances = self.editor.masters.distance_from_base()
+            state = self.editor.statistics.state_dict()
+            summaries = self.editor.statistics.summaries()
+        return Candidate(
+            draft=draft,
+            proposal=proposal,
+            updates=pack_updates(proposal, edit_ids),
+            statistics=pack_statistics(state),
+            fingerprint=fingerprint,
+            norms={
+                name: ModuleNorms(norm, self._cosine(name, proposal.updates[name], norm), distances[name])
+                for name, norm in proposal.norms.items()
+            },
+            summaries=tuple(
+                StatisticsSummary(*map(int, shape.split("x")), each.n, each.mean_norm, each.drift, each.condition)
+                for shape, each in summaries.items()
+            ),
+        )
+
+    def _cosine(self, name: str, update: Update, norm: float) -> float | None:
+        last = self._last_updates.get(name)
+        if last is None or norm == 0 or (before := last.norm()) == 0:
+            return None
+        return update.inner(last) / (norm * before)
+
+    def adopt(self, candidate: Candidate, revision: int) -> float:
+        """Serve a candidate that has been committed; returns the seconds that nothing else could run."""
+        began = time.perf_counter()
+        candidate.draft.keep()
+        self.revision = revision
+        self._last_updates = candidate.proposal.updates or self._last_updates
+        return time.perf_counter() - began
+
+    def apply_revision(self, number: int, updates: Mapping[str, Update]) -> None:
+        """Add a revision that was committed before, by this process or another."""
+        for name, update in updates.items():
+            self.editor.masters.add(name, update.dense())
+        self.editor.step += 1
+        self.revision = number
+        self._last_updates = updates or self._last_updates
+
+    def settle(self, statistics: Mapping[str, torch.Tensor] | None, fingerprint: str) -> None:
+        """After following the ledger: take over the head's statistics and compare the weights with its fingerprint.
+
+        Raises FingerprintMismatch.
+        """
+        found = self.editor.masters.fingerprint()
+        if found != fingerprint:
+            raise FingerprintMismatch(
+                f"the weights rebuilt for revision {self.revision} have fingerprint {found[:16]}…, the ledger says {fingerprint[:16]}…"
+            )
+        if statistics is not None:
+            self.editor.statistics.load_state_dict(statistics)
+
+    def new_revision(
+        self, number: int, kind: RevisionKind, candidate: Candidate, objects: tuple[str | None, str], passes: int
+    ) -> NewRevision:
+        """The row for a candidate whose (updates, statistics) are stored under these hashes."""
+        return NewRevision(
+            number=number,
+            kind=kind,
+            update_object=objects[0],
+            statistics_object=objects[1],
+            fingerprint=candidate.fingerprint,
+            config_hash=self.config_hash,
+            norms=candidate.norms,
+            statistics=candidate.summaries,
+            passes=passes,
+            rows=len(candidate.proposal.examples),
+        )
+
+
+def editor_config(loaded: LoadedModel, settings: Settings) -> EditorConfig:
+    """The model's preset with the settings over it. Raises ModelLoadError for a model without either."""
+    known = preset_for(loaded.model.config)
+    base = known[1] if known else None
+    modules = settings.edit_modules or (base.modules if base else ())
+    lr = settings.edit_lr or (base.lr if base else None)
+    if not modules or lr is None:
+        raise ModelLoadError(
+            f"no preset for {loaded.name} (there are presets for {', '.join(PRESETS)}); "
+            "set ERRATA_EDIT_MODULES and ERRATA_EDIT_LR"
+        )
+    return EditorConfig(
+        modules=modules,
+        lr=lr,
+        algorithm=settings.algorithm,
+        ridge=settings.edit_ridge,
+        loss_tokens=base.loss_tokens if base else None,
+        max_update_norm=settings.max_update_norm,
+    )
+
+
+def _config_hash(name: str, config: EditorConfig, policy: EditPolicy, settings: Settings) -> str:
+    """Tells apart revisions made under different settings."""
+    return content_hash(
+        {
+            "model": name,
+            "dtype": settings.dtype,
+            "algorithm": config.algorithm,
+            "modules": list(config.modules),
+            "lr": config.lr,
+            "ridge": config.alpha,
+            "loss_tokens": config.loss_tokens,
+            "formats": list(policy.formats),
+            "passes": policy.passes,
+            "minibatch_size": policy.minibatch_size,
+        }
+    )

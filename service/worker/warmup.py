@@ -1,0 +1,71 @@
+"""The first two revisions: 0 is the model as it was loaded, 1 the warm-up of the statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import structlog
+
+from editor_core.texts import Edit
+from service.domain.revisions import NewRevision, RevisionKind
+from service.infra.objects import ObjectStore
+from service.infra.postgres import Database
+from service.ledger.commit import commit_revision
+from service.ledger.lease import Lease
+from service.settings import Settings
+from service.worker.model_thread import ModelThread
+from service.worker.resident import NO_REVISION, ResidentModel
+
+log = structlog.get_logger()
+BATCH_SIZE = 10
+
+
+async def begin_ledger(resident: ResidentModel, thread: ModelThread, database: Database, lease: Lease) -> None:
+    """Commit revision 0 if the ledger is empty."""
+    if resident.revision != NO_REVISION:
+        return
+    fingerprint = await thread.run(resident.editor.masters.fingerprint)
+    base = NewRevision(0, RevisionKind.BASE, None, None, fingerprint, resident.config_hash, {}, (), passes=0, rows=0)
+    await commit_revision(database, lease, base)
+    resident.revision = 0
+    log.info("ledger begun", model=resident.name, fingerprint=fingerprint[:16])
+
+
+async def warm_up(
+    resident: ResidentModel,
+    thread: ModelThread,
+    database: Database,
+    objects: ObjectStore,
+    lease: Lease,
+    settings: Settings,
+    progress: Callable[[str], None],
+) -> None:
+    """Fill the statistics before the first edit, and commit that as a revision. Does nothing on a ledger past revision 0."""
+    if resident.revision != 0 or settings.warmup == "off":
+        return
+    facts = read_facts(settings)
+    proposal = None
+    steps = resident.text_editor.warm_up(facts, BATCH_SIZE, apply=settings.warmup == "apply")
+    async for (seen, proposal), _ in thread.each(steps):
+        progress(f"warm-up: {seen} of {len(facts)} facts")
+    assert proposal is not None
+    candidate = await thread.run(resident.prepare, proposal)
+    stored = await asyncio.to_thread(objects.put, candidate.updates) if candidate.updates else None
+    statistics = await asyncio.to_thread(objects.put, candidate.statistics)
+    passes = 1 if stored else 0
+    await commit_revision(
+        database, lease, resident.new_revision(1, RevisionKind.WARMUP, candidate, (stored, statistics), passes)
+    )
+    await thread.run(resident.adopt, candidate, 1)
+    log.info(
+        "warm-up done", facts=len(facts), mode=settings.warmup, rows={f"{s.d_in}x{s.d_out}": s.n for s in candidate.summaries}
+    )
+
+
+def read_facts(settings: Settings) -> list[Edit]:
+    """The warm-up facts: JSON lines with a prompt and a target each."""
+    with settings.warmup_facts.open(encoding="utf-8") as lines:
+        facts = [json.loads(line) for line in lines if line.strip()]
+    return [Edit(fact["prompt"], fact["target"]) for fact in facts[: settings.warmup_size]]
