@@ -99,11 +99,14 @@ class Editor:
     def apply(self, proposal: Proposal) -> None:
         """Make a proposal real: add its updates to the weights and take over its statistics.
 
-        Raises StaleProposalError when the editor moved on since it was computed (so a proposal applies at most once).
+        Raises StaleProposalError when the editor moved on since it was computed (so a proposal applies at most once), and
+        NonFiniteUpdateError, with nothing changed.
         """
         if proposal.parent != self.step:
             raise StaleProposalError(f"this proposal was computed at step {proposal.parent}; the editor is at {self.step}")
-        self._checked_norms(proposal.updates)
+        for name, update in proposal.updates.items():  # all of them before the first is applied
+            if not update.is_finite():
+                raise NonFiniteUpdateError(f"the update of {name} is NaN or infinite")
         for name, update in proposal.updates.items():
             self.masters.add(name, update.dense())
         self.statistics.adopt(proposal.statistics)

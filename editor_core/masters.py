@@ -75,5 +75,5 @@ class Masters:
         for name in sorted(self._master):
             master = self._master[name]
             digest.update(f"{name} {tuple(master.shape)}\n".encode())
-            digest.update(memoryview(master.contiguous().cpu().numpy()).cast("B"))
+            digest.update(master.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()

@@ -47,4 +47,5 @@ class Whitener:
         outside = EIGENVALUE_FLOOR**-0.5
         centred = (rows - self.mean).double()
         inside = (centred @ self.basis) * (self.scale - outside)  # (N, r)
-        return (outside * centred + inside @ self.basis.T).float()
+        whitened: torch.Tensor = outside * centred + inside @ self.basis.T
+        return whitened.float()

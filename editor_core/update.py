@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,13 +34,16 @@ class Update:
 
     def norm(self) -> float:
         """||Delta||_F without forming it: sqrt(sum((L L^T) * (R R^T)))."""
-        return max(self.inner(self), 0.0) ** 0.5
+        return math.sqrt(max(self.inner(self), 0.0))  # NaN stays NaN
 
     def inner(self, other: Update) -> float:
         """<Delta, Delta'>_F from the factors alone, N × N' in place of d_in × d_out."""
-        lefts = self.left.double() @ other.left.double().T
-        rights = self.right.double() @ other.right.double().T
-        return float((lefts * rights).sum())
+        lefts = self.left @ other.left.T
+        rights = self.right @ other.right.T
+        return (lefts * rights).sum(dtype=torch.float64).item()
+
+    def is_finite(self) -> bool:
+        return bool(torch.isfinite(self.left).all()) and bool(torch.isfinite(self.right).all())
 
     @staticmethod
     def concatenate(parts: Sequence[Update]) -> Update:

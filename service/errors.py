@@ -1,4 +1,4 @@
-"""Everything that can go wrong, each with a stable code and the HTTP status it means. One renderer turns them into problem+json.
+"""Everything that can go wrong, each with a stable code and its HTTP status. One renderer turns them into problem+json.
 
 ErrataError
 ├── InvalidInput            400/422  the request says something we cannot take

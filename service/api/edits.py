@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
 
 @router.post("/edits", status_code=202, responses=problems(400, 413, 422, 429, 503), summary="Change facts")
 async def post_edits(body: Submit, here: Here, response: Response, idempotency_key: IdempotencyKey = None) -> SubmissionOut:
-    """Accept one edit, or several under `edits`. When this answers 202 they are committed to the ledger and will be applied once."""
+    """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once."""
     wanted = [body] if isinstance(body, EditIn) else body.edits
     new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
     resources = here.resources

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import ConfigDict
 
 from service.api.context import Context, Here, problems, refuse_bad_utf8
 from service.api.schemas import GenerateIn, GenerateOut, Usage
@@ -16,7 +17,7 @@ ERRORS = problems(400, 409, 422, 429, 503, 504)
 class GenerateQuery(GenerateIn):
     """The same question as query parameters, which are always text."""
 
-    model_config = {"strict": False}
+    model_config = ConfigDict(strict=False)
 
 
 @router.get("/generate", responses=ERRORS, summary="Ask, by address", dependencies=[Depends(refuse_bad_utf8)])

@@ -51,7 +51,10 @@ class Questions:
                 await asyncio.sleep(0.5)
 
     async def ask(self, question: GenerateIn) -> GenerateReply:
-        """The answer. Raises ModelNotReady, QueueFull, GenerationTimeout, RevisionNotReached, InvalidInput, StorageUnavailable."""
+        """The answer.
+
+        Raises ModelNotReady, QueueFull, GenerationTimeout, RevisionNotReached, InvalidInput or StorageUnavailable.
+        """
         if not any(worker.state == "ready" for worker in await self._presence.workers()):
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
         if len(self._waiting) >= self._max_waiting:
@@ -65,7 +68,7 @@ class Questions:
         waiting = self._waiting[request.id] = asyncio.get_running_loop().create_future()
         try:
             await self._channel.ask(request)
-            reply = await asyncio.wait_for(waiting, self._timeout_s + 0.5)
+            reply: GenerateReply = await asyncio.wait_for(waiting, self._timeout_s + 0.5)
         except TimeoutError:
             raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
         finally:

@@ -35,7 +35,8 @@ class Repository:
             .on_conflict_do_nothing(index_elements=["idempotency_key"])
             .returning(submissions.c.id)
         )
-        return (await self._connection.execute(statement)).scalar_one_or_none()
+        created: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return created
 
     async def submission_by_key(self, idempotency_key: str) -> tuple[int, str]:
         """(id, body hash) of the submission that used this key."""
@@ -97,7 +98,8 @@ class Repository:
 
     async def insert_batch(self, epoch: int) -> int:
         statement = insert(batches).values(state="applying", epoch=epoch).returning(batches.c.id)
-        return (await self._connection.execute(statement)).scalar_one()
+        created: int = (await self._connection.execute(statement)).scalar_one()
+        return created
 
     async def interrupted_batches(self, epoch: int) -> list[int]:
         """Batches that an earlier epoch left unfinished, oldest first."""
@@ -250,7 +252,8 @@ class Repository:
             )
             .returning(writer_lease.c.epoch)
         )
-        return (await self._connection.execute(statement)).scalar_one_or_none()
+        epoch: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
+        return epoch
 
     async def renew_lease(self, holder: str, epoch: int, ttl_s: float) -> bool:
         """False when the lease is no longer this holder's, or has run out."""

@@ -24,7 +24,7 @@ LONGEST_BLOCK_S = 5.0  # of any blocking read
 
 
 def connect(url: str) -> Redis:
-    """One client for everything. Its read timeout is well above any blocking read, so a silent Redis is noticed all the same."""
+    """One client for everything. Its read timeout is above any blocking read, so that a silent Redis is noticed."""
     return Redis.from_url(
         url,
         decode_responses=True,
@@ -107,7 +107,7 @@ class Doorbell:
 
     async def ring(self, edit_ids: Sequence[int]) -> bool:
         """False when Redis is away; the edits are safe all the same."""
-        fields = {"first": str(edit_ids[0]), "count": str(len(edit_ids))}
+        fields: dict[Any, Any] = {"first": str(edit_ids[0]), "count": str(len(edit_ids))}
         try:
             await self._redis.xadd(self._keys.doorbell, fields, maxlen=DOORBELL_LENGTH, approximate=True)
         except RedisError:

@@ -90,9 +90,9 @@ class Worker:
             await generations.drain(DRAIN_TIMEOUT_S)
             raise
         finally:
-            for task in (writing, watching, serving):
-                if task is not None:
-                    task.cancel()
+            for part in (writing, watching, serving):
+                if part is not None:
+                    part.cancel()
 
     def _moved(self, generations: Generations) -> None:
         assert self._resident is not None

@@ -83,8 +83,8 @@ class ResidentModel:
                 for name, norm in proposal.norms.items()
             },
             summaries=tuple(
-                StatisticsSummary(*map(int, shape.split("x")), each.n, each.mean_norm, each.drift, each.condition)
-                for shape, each in summaries.items()
+                StatisticsSummary(int(d_in), int(d_out), each.n, each.mean_norm, each.drift, each.condition)
+                for (d_in, _, d_out), each in ((shape.partition("x"), each) for shape, each in summaries.items())
             ),
         )
 
@@ -118,7 +118,8 @@ class ResidentModel:
         found = self.editor.masters.fingerprint()
         if found != fingerprint:
             raise FingerprintMismatch(
-                f"the weights rebuilt for revision {self.revision} have fingerprint {found[:16]}…, the ledger says {fingerprint[:16]}…"
+                f"the weights rebuilt for revision {self.revision} have fingerprint {found[:16]}…, "
+                f"the ledger says {fingerprint[:16]}…"
             )
         if statistics is not None:
             self.editor.statistics.load_state_dict(statistics)

@@ -48,7 +48,7 @@ async def warm_up(
     facts = read_facts(settings)
     proposal = None
     steps = resident.text_editor.warm_up(facts, BATCH_SIZE, apply=settings.warmup == "apply")
-    async for (seen, proposal), _ in thread.each(steps):
+    async for (seen, proposal), _ in thread.each(steps):  # noqa: B007 the last one brings the proposal
         progress(f"warm-up: {seen} of {len(facts)} facts")
     assert proposal is not None
     candidate = await thread.run(resident.prepare, proposal)

@@ -10,14 +10,15 @@ import contextlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import TypeVar
 
 import structlog
 from redis.exceptions import RedisError
 
 from editor_core.errors import EditorError, EncodingError
 from editor_core.text_editor import BatchProposal
-from editor_core.texts import Edit
+from editor_core.texts import Edit, Format
 from service import metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch, EditRecord, Failure, Outcome
@@ -34,6 +35,7 @@ from service.worker.warmup import begin_ledger, warm_up
 
 log = structlog.get_logger()
 BELL_BLOCK_MS = 1000
+T = TypeVar("T")
 
 
 class Writer:
@@ -243,9 +245,13 @@ def _code(error: BaseException) -> str:
 
 def _outcomes(batch: Batch, proposed: BatchProposal) -> list[Outcome]:
     return [
-        Outcome(record.id, dict(before), dict(after), dict(held))
+        Outcome(record.id, _by_name(before), _by_name(after), _by_name(held))
         for record, before, after, held in zip(batch.edits, proposed.before, proposed.after, proposed.holds, strict=True)
     ]
+
+
+def _by_name(values: Mapping[Format, T]) -> dict[str, T]:
+    return {str(format): value for format, value in values.items()}
 
 
 @contextlib.contextmanager
