@@ -1,0 +1,132 @@
+"""Measuring: each run in a fresh process, the forms taking turns; medians of what they say.
+
+This side never imports torch before the runs are over: on Linux a child's peak memory starts at its parent's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+Run = dict[str, Any]
+
+
+class Stopwatch:
+    """Seconds by stage, in the order first entered."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def peak_mib() -> float:
+    """The most memory this process has held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def interleaved(console: Console, title: str, commands: Mapping[str, Sequence[str]], repeats: int) -> dict[str, list[Run]]:
+    """Run every command `repeats` times, A B A B …; each is `python -m` arguments and prints one JSON object last.
+
+    The environment variable REPETITION tells a run which turn it is, from 0.
+    """
+    runs: dict[str, list[Run]] = {form: [] for form in commands}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=repeats * len(commands))
+        for repetition in range(repeats):
+            for form, arguments in commands.items():
+                progress.update(task, description=f"{title}: {form}, run {repetition + 1} of {repeats}")
+                runs[form].append(_run(arguments, repetition))
+                progress.advance(task)
+    return runs
+
+
+def _run(arguments: Sequence[str], repetition: int) -> Run:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"REPETITION": str(repetition)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def first_repetition() -> bool:
+    return os.environ.get("REPETITION", "0") == "0"
+
+
+def median(runs: Sequence[Run], field: str) -> float:
+    return statistics.median(run[field] for run in runs)
+
+
+def median_stages(runs: Sequence[Run]) -> dict[str, float]:
+    return {stage: statistics.median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]}
+
+
+def largest_difference(found: Path, expected: Path) -> float:
+    """max over the tensors of two safetensors files of ||found - expected|| / ||expected||."""
+    from safetensors.torch import load_file
+
+    ours, theirs = load_file(found), load_file(expected)
+    if set(ours) != set(theirs):
+        raise SystemExit("the two forms updated different modules")
+    return max(float((ours[name] - each).norm() / each.norm()) for name, each in theirs.items())
+
+
+def machine() -> dict[str, Any]:
+    """What ran it: cores, processor, widest vectors, torch."""
+    known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name")]
+    return {
+        "cores": os.cpu_count(),
+        "processor": names[0] if names else platform.machine(),
+        "avx512": "avx512f" in known,
+        "torch": version("torch"),
+    }
+
+
+def comparison(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table with what is measured on the left and one right-aligned column per form."""
+    table = Table("", *columns, title=title, title_justify="left", title_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def write_result(folder: Path | None, name: str, result: Mapping[str, Any], console: Console) -> None:
+    """Keep a result as JSON; None keeps none."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=2) + "\n")
+    console.print(f"written to {os.path.relpath(path)}")
