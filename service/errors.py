@@ -1,7 +1,8 @@
 """Everything that can go wrong, each with a stable code and its HTTP status. One renderer turns them into problem+json.
 
 ErrataError
-├── InvalidInput            400/422  the request says something we cannot take
+├── InvalidInput            422      the request says something we cannot take
+│   └── BadEncoding         400      it is not UTF-8
 ├── NotFound                404
 ├── IdempotencyConflict     422      the key was used with another body
 ├── QueueFull               429      too many edits or generations waiting; try again
@@ -38,6 +39,11 @@ class InvalidInput(ErrataError):
     code = "invalid_input"
     status = 422
     title = "The request cannot be taken as it is"
+
+
+class BadEncoding(InvalidInput):
+    code = "bad_utf8"
+    status = 400
 
 
 class NotFound(ErrataError):

@@ -45,7 +45,9 @@ def tiny_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     known = json.loads((demo_folder / "config.json").read_text())
-    config = AutoConfig.for_model("llama", **TINY, vocab_size=known["vocab_size"], bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    config = AutoConfig.for_model(
+        "llama", **TINY, vocab_size=known["vocab_size"], bos_token_id=1, eos_token_id=2, pad_token_id=2
+    )
     torch.manual_seed(7)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

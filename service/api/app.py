@@ -45,11 +45,10 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("errata-llm"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
     for module in (edits, generate, ledger, health):
         app.include_router(module.router)
-    problems.install(app)
+    problems.install(app, settings.max_body_bytes)
     app.middleware("http")(_measured)
     return app
 

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from service.api.generation import Questions
 from service.api.problems import MEDIA_TYPE, Problem
 from service.bootstrap import Resources
-from service.errors import InvalidInput
+from service.errors import BadEncoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def refuse_bad_utf8(request: Request) -> None:
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError:
-        raise InvalidInput("the query string is not UTF-8", code="bad_utf8") from None
+        raise BadEncoding("the query string is not UTF-8") from None
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

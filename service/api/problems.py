@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ErrataError
 
@@ -31,6 +33,8 @@ _CODES = {
     "bad_utf8": "bad_utf8",
     "json_invalid": "malformed_json",
 }
+# What FastAPI answers with a bare 400 when a body cannot be parsed.
+_CAUSES = {UnicodeDecodeError: "bad_utf8", RecursionError: "malformed_json"}
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -57,12 +61,37 @@ def _rendered(problem: Problem, headers: dict[str, str] | None = None) -> JSONRe
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, max_body_bytes: int) -> None:
     """Make every error of this app a problem."""
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
+    app.add_middleware(_TooLargeAsProblem, max_body_bytes=max_body_bytes)  # outside the one above, whose 413 is plain text
     app.add_exception_handler(ErrataError, _errata_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+class _TooLargeAsProblem:
+    """Answers for the body limit, which works below FastAPI and knows no error handlers."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        detail = f"the body is larger than {max_body_bytes} bytes; send fewer edits at a time"
+        self._problem = Problem(title="The body is too large", status=413, code="body_too_large", detail=detail)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def watched(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                refused = True
+            elif not refused:
+                await send(message)
+
+        await self._app(scope, receive, watched)
+        if refused:
+            await _rendered(self._problem)(scope, receive, send)
 
 
 async def _errata_error(request: Request, error: Exception) -> JSONResponse:
@@ -99,7 +128,7 @@ def _path(location: Sequence[object]) -> str:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = _HTTP_CODES.get(error.status_code, "http_error")
+    code = _CAUSES.get(type(error.__cause__)) or _HTTP_CODES.get(error.status_code, "http_error")
     headers = dict(error.headers) if error.headers else None
     return _rendered(
         Problem(title=code.replace("_", " "), status=error.status_code, code=code, detail=str(error.detail)), headers

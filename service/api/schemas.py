@@ -26,9 +26,8 @@ def _usable(text: str) -> str:
 
 
 _LIMITS = Settings()
-Text = Annotated[str, AfterValidator(_usable)]
-Prompt = Annotated[Text, Field(min_length=1, max_length=_LIMITS.max_prompt_chars)]
-Target = Annotated[Text, Field(min_length=1, max_length=_LIMITS.max_target_chars)]
+Prompt = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_prompt_chars), AfterValidator(_usable)]
+Target = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_target_chars), AfterValidator(_usable)]
 
 
 class _In(BaseModel):

@@ -28,6 +28,8 @@ async def commit_revision(
         records = {record.id: record for record in batch.edits} if batch else {}
         if sorted(records) != sorted(outcome.edit_id for outcome in outcomes):
             raise LedgerConflict("the outcomes are not those of the batch")
+        if batch is not None and not await work.repository.finish_batch(batch.id, "committed"):
+            raise LedgerConflict(f"batch {batch.id} is already finished")
         edit_ids = sorted(records)
         edits = edits_hash((edit_id, records[edit_id].edit.content()) for edit_id in edit_ids)
         previous = GENESIS_HASH if head is None else head.row_hash
@@ -49,6 +51,4 @@ async def commit_revision(
             for outcome in outcomes:
                 if not await work.repository.mark_applied(outcome, batch.id, new.number):
                     raise LedgerConflict(f"edit {outcome.edit_id} is no longer being applied in batch {batch.id}")
-            if not await work.repository.finish_batch(batch.id, "committed"):
-                raise LedgerConflict(f"batch {batch.id} is already finished")
         await work.commit()

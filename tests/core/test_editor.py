@@ -21,7 +21,13 @@ from editor_core.errors import (
 )
 
 COMMON = {"vocab_size": 61, "max_position_embeddings": 32}
-LLAMA_LIKE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
+LLAMA_LIKE = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 GPT_LIKE = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32, "resid_pdrop": 0.5}
 FAMILIES = {
     "llama": (LLAMA_LIKE, ["model.layers.1.mlp.down_proj", "model.layers.2.mlp.up_proj"]),
@@ -80,7 +86,9 @@ def test_an_applied_update_is_added_to_the_weight_in_its_own_orientation(family:
     for each in editor.modules:
         dense = proposal.updates[each.name].dense()
         assert dense.shape == (each.d_in, each.d_out)
-        torch.testing.assert_close(each.weight.detach() - before[each.name], dense if family == "gpt2" else dense.T, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            each.weight.detach() - before[each.name], dense if family == "gpt2" else dense.T, rtol=1e-3, atol=1e-6
+        )
 
 
 def test_a_step_lowers_the_loss_of_its_own_batch() -> None:
@@ -143,7 +151,10 @@ def _broken_weights(editor: Editor) -> None:
     ids=["nan weights", "no mini-batch", "no answer", "beyond the norm bound"],
 )
 def test_a_refused_proposal_changes_nothing(
-    prepare: Callable[[Editor], None], minibatches: list[dict[str, torch.Tensor]], error: type[Exception], options: dict[str, float]
+    prepare: Callable[[Editor], None],
+    minibatches: list[dict[str, torch.Tensor]],
+    error: type[Exception],
+    options: dict[str, float],
 ) -> None:
     editor = editor_of(**options)
     prepare(editor)

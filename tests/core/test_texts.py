@@ -33,7 +33,10 @@ def test_minibatches_are_sorted_longest_first_and_lose_nothing(demo: LoadedModel
     ordered, batches = minibatches(examples, 3, demo.tokenizer.pad_token_id)
     assert [each.edit for each in ordered] == [1, 3, 2, 0]
     assert [len(batch["labels"]) for batch in batches] == [3, 1]
-    assert all(torch.equal(batch["attention_mask"].sum(1).sort(descending=True).values, batch["attention_mask"].sum(1)) for batch in batches)
+    assert all(
+        torch.equal(batch["attention_mask"].sum(1).sort(descending=True).values, batch["attention_mask"].sum(1))
+        for batch in batches
+    )
 
 
 @pytest.mark.parametrize("edit", [Edit("  ", "x"), Edit("x", " \n"), Edit("long " * 2000, "x")])

@@ -1,0 +1,216 @@
+"""What the ledger promises: accepted is kept, applied once, one writer at a time, history that cannot be changed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from service.bootstrap import Resources
+from service.domain.edits import EditState, Failure, NewEdit, Outcome
+from service.domain.revisions import GENESIS_HASH, NewRevision, RevisionKind, StatisticsSummary, edits_hash, row_hash
+from service.errors import IdempotencyConflict, LeaseLost, LedgerConflict, NotFound, QueueFull
+from service.ledger import batches, lease, read
+from service.ledger.commit import commit_revision
+from service.ledger.lease import Lease
+from service.ledger.submit import Submission, submit
+
+FACTS = [NewEdit(f"Who is number {number}?", f"Name {number}") for number in range(5)]
+
+
+async def accept(resources: Resources, facts: list[NewEdit], key: str | None = None, limit: int = 1000) -> Submission:
+    return await submit(resources.database, facts, idempotency_key=key, max_queued_edits=limit)
+
+
+def revision(number: int, kind: RevisionKind = RevisionKind.EDIT) -> NewRevision:
+    summary = (StatisticsSummary(4, 2, n=10 * number, mean_norm=1.0, drift=0.5, condition=None),)
+    return NewRevision(number, kind, "a" * 64, "b" * 64, f"{number:064x}", "c" * 64, {}, summary, passes=1, rows=3)
+
+
+def outcomes(batch: batches.Batch) -> list[Outcome]:
+    return [Outcome(record.id, {"plain": "?"}, {"plain": record.edit.target}, {"plain": True}) for record in batch.edits]
+
+
+async def test_accepted_edits_are_there_in_order(resources: Resources) -> None:
+    accepted = await accept(resources, FACTS)
+    found = await read.list_edits(resources.database, submission_id=accepted.id)
+    assert [record.edit for record in found] == FACTS
+    assert {record.state for record in found} == {EditState.ACCEPTED}
+
+
+async def test_the_same_key_and_body_gives_the_first_answer_again(resources: Resources) -> None:
+    first, second = await accept(resources, FACTS, "key"), await accept(resources, FACTS, "key")
+    assert [record.id for record in first.edits] == [record.id for record in second.edits]
+    assert (first.replayed, second.replayed) == (False, True)
+    assert len(await read.list_edits(resources.database)) == len(FACTS)
+
+
+async def test_the_same_key_with_another_body_is_refused(resources: Resources) -> None:
+    await accept(resources, FACTS, "key")
+    with pytest.raises(IdempotencyConflict):
+        await accept(resources, FACTS[:1], "key")
+
+
+async def test_a_race_of_one_key_accepts_once(resources: Resources) -> None:
+    racing = await asyncio.gather(*(accept(resources, FACTS, "key") for _ in range(8)))
+    assert len({submission.id for submission in racing}) == 1
+    assert sum(not submission.replayed for submission in racing) == 1
+    assert len(await read.list_edits(resources.database)) == len(FACTS)
+
+
+async def test_a_full_queue_refuses_all_of_a_request(resources: Resources) -> None:
+    await accept(resources, FACTS[:3], limit=4)
+    with pytest.raises(QueueFull):
+        await accept(resources, FACTS[:2], limit=4)
+    assert len(await read.list_edits(resources.database)) == 3
+
+
+async def test_keyset_pages_lose_and_repeat_nothing(resources: Resources) -> None:
+    ids = [record.id for record in (await accept(resources, FACTS)).edits]
+    seen: list[int] = []
+    while page := await read.list_edits(resources.database, after=seen[-1] if seen else 0, limit=2):
+        seen += [record.id for record in page]
+    assert seen == ids
+
+
+async def test_an_unknown_edit_is_not_found(resources: Resources) -> None:
+    with pytest.raises(NotFound):
+        await read.get_edit(resources.database, 404)
+
+
+async def test_only_one_of_many_workers_gets_the_lease(resources: Resources) -> None:
+    racing = await asyncio.gather(*(lease.acquire(resources.database, f"worker-{number}", 60) for number in range(8)))
+    assert sum(acquired is not None for acquired in racing) == 1
+
+
+async def test_a_released_lease_passes_on_with_a_greater_epoch(resources: Resources, held: Lease) -> None:
+    await lease.release(resources.database, held)
+    following = await lease.acquire(resources.database, "next", 60)
+    assert following is not None
+    assert following.epoch == held.epoch + 1
+    with pytest.raises(LeaseLost):
+        await lease.renew(resources.database, held)
+
+
+async def test_a_worker_with_an_old_epoch_fails_at_the_commit_point(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    await lease.release(resources.database, held)
+    await lease.acquire(resources.database, "next", 60)
+    with pytest.raises(LeaseLost):
+        await commit_revision(resources.database, held, revision(1), batch=batch, outcomes=outcomes(batch))
+    head = (await read.stats(resources.database)).head
+    assert head is not None
+    assert head.number == 0
+    assert {record.state for record in await read.list_edits(resources.database)} == {EditState.APPLYING}
+
+
+async def test_an_interrupted_batch_is_taken_again_as_it_was_and_before_anything_newer(
+    resources: Resources, held: Lease
+) -> None:
+    await accept(resources, FACTS[:3])
+    interrupted = await batches.claim(resources.database, held, 50)
+    await accept(resources, FACTS[3:])
+    await lease.release(resources.database, held)
+    following = await lease.acquire(resources.database, "next", 60)
+    assert interrupted is not None
+    assert following is not None
+    [again] = await batches.take_over_interrupted(resources.database, following, max_attempts=5)
+    assert [record.id for record in again.edits] == [record.id for record in interrupted.edits]
+    assert {record.attempts for record in again.edits} == {2}
+    newer = await batches.claim(resources.database, following, 50)
+    assert newer is not None
+    assert [record.edit for record in newer.edits] == FACTS[3:]
+
+
+async def test_an_edit_that_ended_its_worker_too_often_fails_with_its_reason(resources: Resources, held: Lease) -> None:
+    [record] = (await accept(resources, FACTS[:1])).edits
+    await batches.claim(resources.database, held, 50)
+    for _ in range(2):
+        await lease.release(resources.database, held)
+        following = await lease.acquire(resources.database, "next", 60)
+        assert following is not None
+        held = following
+        await batches.take_over_interrupted(resources.database, held, max_attempts=2)
+    found = await read.get_edit(resources.database, record.id)
+    assert (found.state, found.failure_code) == (EditState.FAILED, "attempts_exhausted")
+
+
+async def test_two_targets_for_one_prompt_never_share_a_batch(resources: Resources, held: Lease) -> None:
+    one, other, third = NewEdit("Who  is it?", "Ann"), NewEdit("who is it?", "Bob"), NewEdit("And this?", "Cy")
+    await accept(resources, [one, other, third])
+    first, second = [await batches.claim(resources.database, held, 50) for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    assert [[r.edit.target for r in batch.edits] for batch in (first, second)] == [["Ann"], ["Bob", "Cy"]]
+
+
+async def test_a_commit_is_whole_or_nothing(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    await batches.fail(resources.database, held, batch, [Failure(batch.edits[-1].id, "test", "taken away meanwhile")])
+    with pytest.raises(LedgerConflict):
+        await commit_revision(resources.database, held, revision(1), batch=batch, outcomes=outcomes(batch))
+    stats = await read.stats(resources.database)
+    assert stats.head is not None
+    assert stats.head.number == 0
+    assert stats.edits_by_state[EditState.APPLIED] == 0
+
+
+async def test_a_batch_is_committed_once(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    await commit_revision(resources.database, held, revision(1), batch=batch, outcomes=outcomes(batch))
+    for number in (1, 2):
+        with pytest.raises(LedgerConflict):
+            await commit_revision(resources.database, held, revision(number), batch=batch, outcomes=outcomes(batch))
+
+
+async def test_a_split_batch_keeps_every_edit(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    one, other = await batches.split(resources.database, held, batch)
+    assert [record.edit for half in (one, other) for record in half.edits] == FACTS
+    assert await batches.take_over_interrupted(resources.database, replace(held), 5) == []
+
+
+async def test_each_revision_is_hash_chained_to_the_one_before(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    await commit_revision(resources.database, held, revision(1), batch=batch, outcomes=outcomes(batch))
+    base, first = await read.revisions_after(resources.database, -1)
+    assert base.previous_hash == GENESIS_HASH
+    assert first.previous_hash == base.row_hash
+    edits = edits_hash((record.id, record.edit.content()) for record in batch.edits)
+    expected = row_hash(
+        base.row_hash,
+        revision(1),
+        batch_id=batch.id,
+        epoch=held.epoch,
+        edits=edits,
+        edit_ids=[record.id for record in batch.edits],
+        created_at=first.created_at,
+    )
+    assert first.row_hash == expected
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE revisions SET rows = 0", "DELETE FROM revisions", "TRUNCATE statistics", "UPDATE statistics SET n = 0"]
+)
+async def test_history_is_refused_any_change_by_the_database_itself(resources: Resources, held: Lease, change: str) -> None:
+    await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    async with resources.database.transaction() as work:
+        with pytest.raises(DBAPIError, match="append-only"):
+            await work._connection.execute(text(change))

@@ -1,0 +1,65 @@
+"""Redis may forget everything at any time; only latency is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.bootstrap import Resources
+from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
+from service.errors import StorageUnavailable
+from service.infra.keys import Keys
+from service.infra.streams import Doorbell, GenerationChannel, Presence, connect
+
+REQUEST = GenerateRequest("r1", "api-1", "Who?", False, 8, 0.0, 0, 1.0, 2.0)
+
+
+async def forget(resources: Resources) -> None:
+    """As a Redis without persistence does when it is restarted: this installation's keys are gone."""
+    keys = [key async for key in resources.redis.scan_iter(f"{resources.settings.redis_prefix}:*")]
+    await resources.redis.delete(*keys)
+
+
+async def test_a_ring_before_anybody_listened_is_heard(resources: Resources) -> None:
+    assert await resources.doorbell.ring([1, 2])
+    heard = await resources.doorbell.listener("writer").read(count=10, block_ms=10)
+    assert [fields for _, fields in heard] == [{"first": "1", "count": "2"}]
+
+
+async def test_the_bell_works_again_after_redis_forgot_everything(resources: Resources) -> None:
+    listener = resources.doorbell.listener("writer")
+    await resources.doorbell.ring([1])
+    await listener.read(count=10, block_ms=10)
+    await forget(resources)
+    await resources.doorbell.ring([2])
+    assert [fields["first"] for _, fields in await listener.read(count=10, block_ms=10)] == ["2"]
+
+
+async def test_a_question_goes_to_one_worker_alone(resources: Resources) -> None:
+    await resources.generation.ask(REQUEST)
+    one, other = (resources.generation.questions(name) for name in ("w1", "w2"))
+    taken = [*await one.read(count=10, block_ms=10), *await other.read(count=10, block_ms=10)]
+    assert [GenerateRequest.from_json(fields["request"]) for _, fields in taken] == [REQUEST]
+
+
+async def test_answers_reach_the_api_that_asked(resources: Resources) -> None:
+    reply = GenerateReply("r1", text="Ann", revision=3)
+    await resources.generation.reply("api-1", reply)
+    assert [found for _, found in await resources.generation.replies("api-1", "0", 10)] == [reply]
+    assert await resources.generation.replies("api-2", "0", 10) == []
+
+
+async def test_a_worker_that_goes_silent_is_no_longer_counted(resources: Resources) -> None:
+    status = WorkerStatus("w1", 1, "ready", "ready", "m", 0, True, 0)
+    await resources.presence.announce(status)
+    assert await resources.presence.workers() == [status]
+    await resources.redis.delete(Keys(resources.settings.redis_prefix).worker("w1"))
+    assert await resources.presence.workers() == []
+
+
+async def test_without_redis_a_ring_is_lost_and_everything_else_says_so() -> None:
+    away, keys = connect("unix:///nowhere/valkey.sock"), Keys("test")
+    assert not await Doorbell(away, keys).ring([1])
+    with pytest.raises(StorageUnavailable):
+        await GenerationChannel(away, keys).ask(REQUEST)
+    with pytest.raises(StorageUnavailable):
+        await Presence(away, keys).workers()
