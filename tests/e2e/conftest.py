@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from service_processes import Service
+
+from tests.conftest import TINY_MODULES, Servers
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
+    """Makes services, each with a database, Redis keys and a folder of its own; not started yet."""
+    made: list[Service] = []
+
+    def make(**environment: str) -> Service:
+        folder = tmp_path / uuid.uuid4().hex[:8]
+        folder.mkdir()
+        own = {
+            "DATABASE_URL": servers.new_database(),
+            "REDIS_URL": servers.redis_url,
+            "ERRATA_REDIS_PREFIX": f"test-{uuid.uuid4().hex[:12]}",
+            "ERRATA_DATA_DIR": str(folder),
+            "ERRATA_LEASE_TTL_S": "2",
+            "ERRATA_SWEEP_INTERVAL_S": "0.5",
+        }
+        made.append(Service({**own, **environment}, folder))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.stop()
+
+
+@pytest.fixture
+def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
+    """The same with a random model of 64 dimensions: quick, and as real as the other to everything but a reader."""
+
+    def make(**environment: str) -> Service:
+        tiny = {
+            "ERRATA_MODEL": str(tiny_folder),
+            "ERRATA_EDIT_MODULES": TINY_MODULES,
+            "ERRATA_EDIT_LR": "0.01",
+            "ERRATA_EDIT_PASSES": "2",
+            "ERRATA_WARMUP_SIZE": "20",
+            "ERRATA_TORCH_THREADS": "1",
+        }
+        return new_service(**{**tiny, **environment})
+
+    return make

@@ -1,0 +1,93 @@
+"""A whole service of real processes over a fresh database, which a test may kill and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+WAIT_S = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
+    """The first true value of `condition`; fails with `what` was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited {timeout_s:.0f} s in vain for {what}")
+
+
+class Service:
+    """An api and a worker as child processes."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        port = free_port()
+        self.environment = {**os.environ, **environment, "ERRATA_API_PORT": str(port), "ERRATA_WORKER_METRICS_PORT": "0"}
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.log = folder / "service.log"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, part: str) -> None:
+        with self.log.open("ab") as output:
+            command = [sys.executable, "-m", "service.cli", part]
+            self.processes[part] = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+
+    def start_all(self) -> None:
+        self.start("api")
+        self.start("worker")
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        wait_for(self._ready, f"the service to be ready; log: {self.log}")
+
+    def _ready(self) -> bool:
+        for part, process in self.processes.items():
+            assert process.poll() is None, f"{part} ended with {process.returncode}:\n{self.log.read_text()[-3000:]}"
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def end(self, part: str, number: signal.Signals) -> int:
+        process = self.processes.pop(part)
+        process.send_signal(number)
+        return process.wait(60)
+
+    def stop(self) -> None:
+        for part in list(self.processes):
+            self.end(part, signal.SIGTERM)
+        self.http.close()
+
+    def post(self, facts: list[dict[str, str]]) -> list[int]:
+        answer = self.http.post("/edits", json={"edits": facts})
+        assert answer.status_code == 202, answer.text
+        return list(answer.json()["ids"])
+
+    def edits(self) -> list[dict[str, Any]]:
+        return list(self.http.get("/edits", params={"limit": 500}).json()["edits"])
+
+    def wait_until_applied(self, ids: list[int]) -> list[dict[str, Any]]:
+        def done() -> list[dict[str, Any]]:
+            mine = [edit for edit in self.edits() if edit["id"] in ids]
+            return mine if all(edit["state"] in ("applied", "failed") for edit in mine) else []
+
+        return list(wait_for(done, f"edits {ids[0]} to {ids[-1]} to be finished; log: {self.log}"))
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self.http.get("/stats").json())
