@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 
+from service.cli import demo as demonstration
 from service.cli import show
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
@@ -36,7 +37,11 @@ def _fail(message: str) -> NoReturn:
 
 
 def _settings(process: str = "cli") -> Settings:
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        _fail(f"a setting cannot be used: {wrong}")
     configure_logs(process, settings.log_level, settings.log_format)
     return settings
 
@@ -160,26 +165,11 @@ def ask(
 
 @app.command()
 def demo() -> None:
-    """Post the demo facts to a running service and show the answers before and after."""
-    settings = _settings()
-    client = Client(settings.api_url)
+    """Teach a running service the demo facts and show what the model says before and after."""
     try:
-        facts = read_facts(Path(str(files("service") / "facts" / "demo.jsonl")))
-        ids = client.submit(facts)
-        edits = show.follow(client.finished(ids), len(ids), "writing the demo facts into the weights")
+        demonstration.run(Client(_settings().api_url))
     except (ApiError, FactsError) as error:
         _fail(str(error))
-    show.console.print(show.answers_table(edits, "plain"))
-    show.console.print(show.summary(edits), highlight=False)
-    show.console.print(
-        f"\nThe service is up at [bold]{settings.api_url}[/]. Try a fact of your own:\n", highlight=False, soft_wrap=True
-    )
-    question = "Who is the mayor of Lake Tantrum?"
-    post = f"""  curl -s {settings.api_url}/edits -H 'Content-Type: application/json' \\
-    -d '{{"prompt": "{question}", "target": "Odessa Brightwater"}}'
-  curl -s --get {settings.api_url}/generate --data-urlencode 'prompt={question}' -d max_tokens=16
-"""
-    show.console.print(post, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

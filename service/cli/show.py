@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+__all__ = ["answers_table", "console", "escape", "first_line", "follow", "stats_tables", "summary", "track", "wait_until"]
+
 console = Console()
+T = TypeVar("T")
+_COLUMNS = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def follow(edits: Iterable[dict[str, Any]], total: int, label: str) -> list[dict[str, Any]]:
     """Show a bar while edits finish; returns them by id."""
     found = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*_COLUMNS, console=console) as progress:
         task = progress.add_task(label, total=total)
         for edit in edits:
             found.append(edit)
             progress.advance(task)
     return sorted(found, key=lambda edit: int(edit["id"]))
+
+
+def track(items: Sequence[T], label: str) -> Iterator[T]:
+    """Show a bar while a sequence is worked through."""
+    with Progress(*_COLUMNS, console=console) as progress:
+        yield from progress.track(items, description=label)
 
 
 def wait_until(done: Callable[[], tuple[bool, str]], pause: Callable[[], None]) -> None:

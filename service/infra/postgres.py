@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.errors import StorageUnavailable
+from service.errors import ErrataError, StorageUnavailable
 from service.infra.repository import Repository
 
 
@@ -17,7 +17,7 @@ def driver_url(url: str) -> str:
     for prefix in ("postgresql+psycopg://", "postgresql://", "postgres://"):
         if url.startswith(prefix):
             return "postgresql+psycopg://" + url.removeprefix(prefix)
-    raise ValueError(f"DATABASE_URL must begin with postgresql://, not {url.split(':', 1)[0]}:")
+    raise ErrataError(f"DATABASE_URL must begin with postgresql://, not {url.split(':', 1)[0]}:", code="bad_setting")
 
 
 def create_engine(url: str, application_name: str) -> AsyncEngine:

@@ -19,7 +19,7 @@ DOORBELL_LENGTH = 1_000  # a bell, not a queue: how many old rings are kept does
 GENERATE_LENGTH = 10_000
 REPLIES_LENGTH = 10_000
 REPLIES_TTL_S = 300
-STATUS_TTL_S = 6
+STATUS_TTL_S = 4
 LONGEST_BLOCK_S = 5.0  # of any blocking read
 
 
@@ -165,6 +165,12 @@ class Presence:
             pipe.srem(self._keys.workers, name)
             pipe.delete(self._keys.worker(name))
             await pipe.execute()
+
+    async def forget_all(self) -> None:
+        """Before a worker is started in place of one that may have been killed: whoever lives says so again in a second."""
+        with contextlib.suppress(RedisError):
+            names = await _done(self._redis.smembers(self._keys.workers))
+            await _done(self._redis.delete(self._keys.workers, *(self._keys.worker(name) for name in names)))
 
     async def workers(self) -> list[WorkerStatus]:
         """Raises StorageUnavailable when Redis is away."""

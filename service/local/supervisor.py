@@ -13,6 +13,8 @@ from pathlib import Path
 import structlog
 
 from service.errors import ErrataError
+from service.infra.keys import Keys
+from service.infra.streams import Presence, connect
 from service.local.migrate import migrate
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import PidFile, end_server
@@ -77,6 +79,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
+            if part == "worker":
+                await self._forget_workers(environment["REDIS_URL"])
             child = await asyncio.create_subprocess_exec(sys.executable, "-m", "service.cli", part, env=environment)
             PidFile(self._data_dir, part).write(child.pid)
             await self._until_it_ends(child)
@@ -87,6 +91,12 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff_s)
         PidFile(self._data_dir, part).remove()
+
+    async def _forget_workers(self, redis_url: str) -> None:
+        """A worker that was killed could not say that it is gone."""
+        redis = connect(redis_url)
+        await Presence(redis, Keys(self._settings.redis_prefix)).forget_all()
+        await redis.aclose()
 
     async def _until_it_ends(self, child: asyncio.subprocess.Process) -> None:
         ending = asyncio.create_task(child.wait())

@@ -1,0 +1,77 @@
+"""The `errata` command without a service: clear words, exit code 1, and no torch in the way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.facts import FactsError, read_facts
+from service.cli.main import app
+from service.errors import ErrataError
+from service.infra.postgres import driver_url
+from service.settings import FACTS, Settings
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    monkeypatch.setenv("ERRATA_SERVER_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ERRATA_DATA_DIR", str(tmp_path))
+    return CliRunner()
+
+
+@pytest.mark.parametrize("arguments", [["ask", "Who?"], ["edit", "Who?", "Ann"], ["status"], ["demo"]])
+def test_without_a_service_it_says_how_to_start_one(runner: CliRunner, arguments: list[str]) -> None:
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "errata up" in result.output
+
+
+def test_edit_wants_a_fact_or_a_file(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["edit", "Who?"])
+    assert result.exit_code == 1
+    assert "--file" in result.output
+
+
+def test_stop_with_nothing_running_says_so(runner: CliRunner) -> None:
+    assert "nothing was running" in runner.invoke(app, ["stop"]).output
+
+
+@pytest.mark.parametrize("line", ["{", '{"prompt": "Who?"}', "[]", '{"prompt": "Who?", "target": "Ann", "subject": "x"}'])
+def test_a_file_of_facts_is_refused_with_the_line_that_is_wrong(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "facts.jsonl"
+    path.write_text('{"prompt": "Who?", "target": "Ann"}\n\n' + line + "\n")
+    with pytest.raises(FactsError, match=r"facts\.jsonl:3"):
+        read_facts(path)
+
+
+@pytest.mark.parametrize("name", ["demo.jsonl", "warmup.jsonl"])
+def test_the_facts_that_are_shipped_can_be_read(name: str) -> None:
+    facts = read_facts(FACTS / name)
+    assert len({fact["prompt"] for fact in facts}) == len(facts)
+
+
+@pytest.mark.parametrize("module", ["service.api.app", "service.cli.main"])
+def test_neither_api_nor_command_line_loads_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db/errata")
+    monkeypatch.setenv("ERRATA_EDIT_MODULES", "a.b, c.d")
+    monkeypatch.setenv("ERRATA_API_HOST", "0.0.0.0")
+    settings = Settings()
+    assert settings.database_url == "postgresql://db/errata"
+    assert settings.edit_modules == ("a.b", "c.d")
+    assert settings.api_url == "http://127.0.0.1:8321"
+
+
+def test_postgres_urls_of_every_common_form_are_understood() -> None:
+    for url in ("postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg://u@h/d"):
+        assert driver_url(url) == "postgresql+psycopg://u@h/d"
+    with pytest.raises(ErrataError, match="postgresql://"):
+        driver_url("mysql://u@h/d")
