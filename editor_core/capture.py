@@ -1,7 +1,8 @@
 """One forward and backward pass that brings back keys and value gradients, and nothing else.
 
-No weight gradient is formed, nothing below the lowest edited layer is differentiated, and the vocabulary product is
-computed at answer positions only. The model leaves as it came: hooks gone, flags and mode restored.
+No weight gradient is formed, nothing below the lowest edited layer is differentiated, nothing before the first answer
+position is (see `span`), and the vocabulary product is computed at answer positions only. The model leaves as it came:
+hooks gone, flags and mode restored.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.nn import functional
 
 from editor_core.errors import EmptyBatchError, NonFiniteUpdateError
 from editor_core.modules import EditedModule
+from editor_core.span import IGNORED_LABEL, Span, answer_span
 
-IGNORED_LABEL = -100
 Minibatch = Mapping[str, torch.Tensor]
 
 
@@ -73,7 +74,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 class _Tap:
-    """Forward hook of one edited layer: keeps its input and output at the answer positions' tensors."""
+    """Forward hook of one edited layer: keeps its input at the answer positions, and its output as autograd sees it."""
 
     def __init__(self, mask: torch.Tensor) -> None:
         self.mask = mask
@@ -87,8 +88,8 @@ class _Tap:
         return self.output
 
 
-def _answer_logits(model: nn.Module, minibatch: Minibatch, mask: torch.Tensor, stack: ExitStack) -> torch.Tensor:
-    """Logits at the answer positions, N × vocabulary, in float32."""
+def _answer_logits(model: nn.Module, span: Span, mask: torch.Tensor, stack: ExitStack) -> torch.Tensor:
+    """Logits at the answer positions, N × vocabulary, in float32. mask: where they are in the span, B × A."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if isinstance(head, nn.Module):
 
@@ -96,7 +97,7 @@ def _answer_logits(model: nn.Module, minibatch: Minibatch, mask: torch.Tensor, s
             return inputs[0][mask], *inputs[1:]
 
         stack.callback(head.register_forward_pre_hook(gather).remove)
-    logits = model(input_ids=minibatch["input_ids"], attention_mask=minibatch["attention_mask"], use_cache=False).logits
+    logits = model(**span.inputs).logits
     if logits.dim() == 3:  # no separate head, or one that does more than project
         logits = logits[mask]
     return torch.as_tensor(logits).float()
@@ -119,16 +120,17 @@ def capture(model: nn.Module, modules: Sequence[EditedModule], minibatch: Miniba
     Raises EmptyBatchError without answer positions, NonFiniteUpdateError when the loss is not a number.
     """
     on_device = _to_device(minibatch, modules[0].weight.device)
-    labels = on_device["labels"]
-    mask = labels != IGNORED_LABEL  # (B, T)
-    if not bool(mask.any()):
+    if not bool((on_device["labels"] != IGNORED_LABEL).any()):
         raise EmptyBatchError("a mini-batch has no answer position: every label is -100")
-    taps = {each.name: _Tap(mask) for each in modules}
     with ExitStack() as stack, torch.enable_grad():
         stack.enter_context(frozen(model))
+        span = answer_span(model, on_device)
+        labels = span.labels
+        mask = labels != IGNORED_LABEL  # (B, A)
+        taps = {each.name: _Tap(mask) for each in modules}
         for each in modules:
             stack.callback(each.module.register_forward_hook(taps[each.name]).remove)
-        logits = _answer_logits(model, on_device, mask, stack)
+        logits = _answer_logits(model, span, mask, stack)
         answers = labels[mask].to(logits.device)
         loss = functional.cross_entropy(logits, answers)
         if not bool(torch.isfinite(loss)):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from editor_core.capture import IGNORED_LABEL
 from editor_core.errors import EncodingError
+from editor_core.span import IGNORED_LABEL
 
 Format = Literal["plain", "chat"]
 

@@ -232,3 +232,27 @@ def test_settings_out_of_range_are_refused(options: dict[str, object]) -> None:
 def test_published_ridge_is_each_algorithms_default() -> None:
     assert EditorConfig(["m"], lr=1.0).alpha == 10.0
     assert EditorConfig(["m"], lr=1.0, algorithm="ultraedit").alpha == 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cutting_prompts_from_answers_changes_no_key_and_no_gradient(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor, minibatch = editor_of(family), batch(seed=5, rows=6)
+    cut = editor.capture([minibatch])[0]
+    monkeypatch.setattr("editor_core.span._keeps_a_cache", lambda module: False)
+    whole = editor.capture([minibatch])[0]
+    for name in FAMILIES[family][1]:
+        torch.testing.assert_close(cut.keys[name], whole.keys[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(cut.gradients[name], whole.gradients[name], rtol=1e-4, atol=1e-7)
+    assert torch.equal(cut.example, whole.example)
+
+
+def test_a_batch_that_cannot_be_cut_is_still_exact() -> None:
+    """Padding on the left, or an answer that begins the row."""
+    editor, minibatch = editor_of(), batch(rows=1)
+    minibatch["labels"][0, 0] = 5
+    expected = editor.capture([minibatch])[0]
+    padded = {name: functional.pad(tensor, (3, 0), value=-100 if name == "labels" else 0) for name, tensor in minibatch.items()}
+    found = editor.capture([padded])[0]
+    name = FAMILIES["llama"][1][-1]
+    assert len(expected.example) == 2
+    torch.testing.assert_close(found.gradients[name], expected.gradients[name], rtol=1e-3, atol=1e-6)
