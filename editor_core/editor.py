@@ -54,14 +54,10 @@ class Editor:
         return self.solve(rows, statistics, phase)
 
     def capture(self, minibatches: Sequence[Minibatch]) -> list[Rows]:
-        """Keys and value gradients of every mini-batch, in order."""
+        """Keys and value gradients of every mini-batch, in order, scaled as the config says."""
         if not minibatches:
             raise EmptyBatchError("a batch needs at least one mini-batch")
-        return [self.capture_one(minibatch) for minibatch in minibatches]
-
-    def capture_one(self, minibatch: Minibatch) -> Rows:
-        """Keys and value gradients of one mini-batch, gradients scaled as the config says."""
-        return capture(self.model, self.modules, minibatch, self.config.loss_tokens)
+        return capture(self.model, self.modules, minibatches, self.config.loss_tokens)
 
     def observe(self, rows: Sequence[Rows]) -> Statistics:
         """The statistics as they will be after these rows; the editor's own stay as they are."""

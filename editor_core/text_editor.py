@@ -181,7 +181,7 @@ class TextEditor:
             rows = []
             for minibatch in batches:
                 with draft:
-                    rows.append(self.editor.capture_one(minibatch))
+                    rows += self.editor.capture([minibatch])
                 yield "capture"
             parts.captures += 1
             if parts.statistics is None:
