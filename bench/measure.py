@@ -1,6 +1,6 @@
 """Measuring: each run in a fresh process, the forms taking turns; medians of what they say.
 
-This side never imports torch before the runs are over: on Linux a child's peak memory starts at its parent's.
+This side never imports torch: on Linux a child's peak memory starts at its parent's.
 """
 
 from __future__ import annotations
@@ -29,16 +29,35 @@ Run = dict[str, Any]
 
 
 class Stopwatch:
-    """Seconds by stage, in the order first entered."""
+    """Seconds by stage, in the order first entered, and how much of the machine others took meanwhile."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._others = 0.0
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, others = time.perf_counter(), _seconds_of_others()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self._others += _seconds_of_others() - others
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def cores_of_others(self) -> float:
+        """Cores that other processes, or the hypervisor, held on average: near 0 when the figure can be trusted."""
+        return max(self._others, 0.0) / self.total
+
+
+def _seconds_of_others() -> float:
+    """Processor seconds of everything but this process since the machine started; 0 where /proc/stat is missing."""
+    if not Path("/proc/stat").exists():
+        return 0.0
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def peak_mib() -> float:
@@ -82,22 +101,26 @@ def first_repetition() -> bool:
     return os.environ.get("REPETITION", "0") == "0"
 
 
-def median(runs: Sequence[Run], field: str) -> float:
-    return statistics.median(run[field] for run in runs)
+def summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """What is kept of one form's runs."""
 
+    def of(field: str) -> list[float]:
+        return [run[field] for run in runs]
 
-def median_stages(runs: Sequence[Run]) -> dict[str, float]:
-    return {stage: statistics.median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]}
+    return {
+        "median_s": statistics.median(of("seconds")),
+        "fastest_s": min(of("seconds")),
+        "runs_s": of("seconds"),
+        "cores_of_others": of("cores_of_others"),
+        "stages_s": {stage: statistics.median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]},
+        "before_mib": statistics.median(of("before_mib")),
+        "peak_mib": statistics.median(of("peak_mib")),
+    }
 
 
 def largest_difference(found: Path, expected: Path) -> float:
-    """max over the tensors of two safetensors files of ||found - expected|| / ||expected||."""
-    from safetensors.torch import load_file
-
-    ours, theirs = load_file(found), load_file(expected)
-    if set(ours) != set(theirs):
-        raise SystemExit("the two forms updated different modules")
-    return max(float((ours[name] - each).norm() / each.norm()) for name, each in theirs.items())
+    """See `bench.difference`; in a process of its own, to keep this one small."""
+    return float(_run(["bench.difference", str(found), str(expected)], repetition=0)["largest"])
 
 
 def machine() -> dict[str, Any]:

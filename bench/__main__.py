@@ -1,0 +1,37 @@
+"""`python -m bench [step|solve]`: both comparisons, or one of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.measure import RESULTS
+from bench.solve import FULL, QUICK, bench_solve
+from bench.step import DATA_VARIABLE, bench_step
+
+EDITS, QUICK_EDITS = 100, 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="editor_core beside the direct form of its method")
+    parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
+    parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")
+    parser.add_argument("--cache-dir", type=Path, default=Path(".errata/models"), help="where the demo model is unpacked")
+    parser.add_argument("--repeats", type=int, help="runs of each form; 3, or 1 with --quick")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one run each; nothing is written without --results")
+    parser.add_argument("--results", type=Path, help="folder for the JSON results; bench/results")
+    asked = parser.parse_args()
+    repeats = asked.repeats or (1 if asked.quick else 3)
+    results = asked.results or (None if asked.quick else RESULTS)
+    console = Console()
+    if asked.which != "solve":
+        edits = QUICK_EDITS if asked.quick else EDITS
+        bench_step(console, asked.data, asked.cache_dir, results, repeats, edits)
+    if asked.which != "step":
+        bench_solve(console, results, repeats, QUICK if asked.quick else FULL)
+
+
+if __name__ == "__main__":
+    main()
