@@ -41,7 +41,7 @@ imports: $(VENV)/.installed-dev
 	$(RUN)/lint-imports
 
 schema: $(VENV)/.installed-dev  ## alembic check, against an embedded Postgres
-	$(RUN)/python -m service.local.migrate
+	$(RUN)/python -m service.local.schema
 
 clean: ## remove the environment and the data folder
 	@test ! -x $(RUN)/errata || $(RUN)/errata stop

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from editor_core.loading import LoadedModel, load_model
-from service.local.migrate import migrate
+from service.infra.migrate import migrate
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import end_server
 from service.local.valkey import EmbeddedValkey

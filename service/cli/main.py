@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -46,14 +48,24 @@ def _settings(process: str = "cli") -> Settings:
     return settings
 
 
+@contextlib.contextmanager
+def _needing(extra: str) -> Iterator[None]:
+    """Imports of a part that is not always installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed here; this command needs: pip install 'errata-llm\\[{extra}]'")
+
+
 @app.command()
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background, return when it is ready.")] = False,
 ) -> None:
     """Run everything on this machine: Postgres, Valkey, migrations, api and worker."""
     settings = _settings("supervisor")
-    from service.local.processes import PidFile
-    from service.local.supervisor import Supervisor, log_path
+    with _needing("local"):
+        from service.local.processes import PidFile
+        from service.local.supervisor import Supervisor, log_path
 
     running = PidFile(settings.data_dir, "supervisor").running()
     if running is None and not detach:
@@ -93,8 +105,9 @@ def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes] | Non
 def stop() -> None:
     """Stop everything that `errata up` started for this data folder."""
     settings = _settings()
-    from service.local.processes import PidFile
-    from service.local.supervisor import PARTS, Supervisor
+    with _needing("local"):
+        from service.local.processes import PidFile
+        from service.local.supervisor import PARTS, Supervisor
 
     found = PidFile(settings.data_dir, "supervisor").end(STOP_TIMEOUT_S)
     left_over = [part for part in PARTS if PidFile(settings.data_dir, part).end(60)]
@@ -107,7 +120,8 @@ def stop() -> None:
 def status() -> None:
     """Queue, head revision, statistics, workers and processes."""
     settings = _settings()
-    from service.local.processes import PidFile
+    with _needing("local"):
+        from service.local.processes import PidFile
 
     parts = {part: PidFile(settings.data_dir, part).running() for part in ("supervisor", "api", "worker")}
     processes = {part: process.pid if process else None for part, process in parts.items()}
@@ -191,7 +205,8 @@ def worker() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from service.worker.main import run_worker
+    with _needing("worker"):
+        from service.worker.main import run_worker
 
     try:
         asyncio.run(run_worker(settings))
@@ -205,7 +220,7 @@ def migrate() -> None:
     settings = _settings("migrate")
     if not settings.database_url:
         _fail("DATABASE_URL is not set")
-    from service.local.migrate import migrate as upgrade
+    from service.infra.migrate import migrate as upgrade
 
     upgrade(settings.database_url)
 

@@ -14,8 +14,8 @@ import structlog
 
 from service.errors import ErrataError
 from service.infra.keys import Keys
+from service.infra.migrate import migrate
 from service.infra.streams import Presence, connect
-from service.local.migrate import migrate
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import PidFile, end_server
 from service.local.valkey import EmbeddedValkey
