@@ -27,6 +27,7 @@ def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
             "ERRATA_DATA_DIR": str(folder),
             "ERRATA_LEASE_TTL_S": "2",
             "ERRATA_SWEEP_INTERVAL_S": "0.5",
+            "ERRATA_GENERATE_TIMEOUT_S": "280",
         }
         made.append(Service({**own, **environment}, folder))
         return made[-1]
