@@ -4,9 +4,10 @@ Every logit and every weight gradient is computed, keys and value gradients go t
 (mini-batch, layer) at a time in float32, Sigma_v is decomposed once per layer and the ridge system is d_in × d_in.
 It knows nothing of `editor_core` but the names in its config, so that agreement with it means something.
 
-How closely the two agree is limited by this form: it forms H^T H in float32, whose condition number is ||H||^2 / alpha,
-and takes eigenvalues of Sigma_v in float32, off by up to 6e-8 of the largest one while the smallest used is 1e-6.
-Measured: 1e-5 relative per module on a step of 100 zsRE edits over 18 layers of SmolLM2-135M.
+How closely the two agree is limited by this form's float32 ridge system, of condition number ||H||^2 / alpha. Measured on a
+step of 100 zsRE edits over 18 layers of SmolLM2-135M, largest relative difference of any module: 1.9e-4 with a warm-up step
+of each form's own, 9e-5 from one common state, 1.7e-5 from there with the ridge system in float64. Sigma_v's
+eigendecomposition in float64 changes nothing more.
 """
 
 from __future__ import annotations
