@@ -1,8 +1,9 @@
-"""`python -m bench [step|solve]`: both comparisons, or one of them."""
+"""`python -m bench [step|solve]`: both comparisons, or one of them. `python -m bench quality`: what edits are worth."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,14 @@ EDITS, QUICK_EDITS = 100, 20
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="editor_core beside the direct form of its method")
+    if sys.argv[1:2] == ["quality"]:
+        from bench.quality.command import main as quality  # brings torch along, which the others must not
+
+        quality(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="editor_core beside the direct form of its method; see also: quality --help"
+    )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")
     parser.add_argument("--cache-dir", type=Path, default=Path(".errata/models"), help="where the demo model is unpacked")

@@ -8,48 +8,62 @@ from typing import Any
 import torch
 from torch import nn
 
+from editor_core.padding import by_length, left_padded
 from editor_core.texts import Format, rendered, token_ids
 
 ANSWER_TOKENS = 32  # how far an answer is read when an edit is judged
 PROMPTS_PER_BATCH = 32
 
 
-@torch.inference_mode()
 def greedy_answers(
     model: nn.Module, tokenizer: Any, prompts: Sequence[tuple[str, Format]], max_tokens: int = ANSWER_TOKENS
 ) -> list[str]:
-    """The model's own greedy continuation of every prompt in its format, without special tokens, stripped.
+    """The model's own greedy continuation of every prompt in its format, without special tokens, stripped."""
+    said = greedy_tokens(model, tokenizer, prompts, max_tokens)
+    return [text.strip() for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+
+@torch.inference_mode()
+def greedy_tokens(
+    model: nn.Module, tokenizer: Any, prompts: Sequence[tuple[str, Format]], max_tokens: int = ANSWER_TOKENS
+) -> list[list[int]]:
+    """The same as token ids, at most max_tokens each, without the end token: a shorter list is an answer that ended.
 
     Prompts of similar length are generated together, left-padded.
     """
     encoded = [token_ids(tokenizer, rendered(tokenizer, prompt, format), format) for prompt, format in prompts]
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
-    answers = [""] * len(encoded)
-    for start in range(0, len(order), PROMPTS_PER_BATCH):
-        indices = order[start : start + PROMPTS_PER_BATCH]
-        for index, text in zip(indices, _generate(model, tokenizer, [encoded[i] for i in indices], max_tokens), strict=True):
-            answers[index] = text
+    answers: list[list[int]] = [[] for _ in encoded]
+    for indices in by_length([len(each) for each in encoded], PROMPTS_PER_BATCH):
+        said = _generate(model, tokenizer.pad_token_id, [encoded[index] for index in indices], max_tokens)
+        for index, tokens in zip(indices, said, strict=True):
+            answers[index] = tokens
     return answers
 
 
-def _generate(model: Any, tokenizer: Any, sequences: list[list[int]], max_tokens: int) -> list[str]:
-    width = max(len(sequence) for sequence in sequences)
-    input_ids = torch.full((len(sequences), width), tokenizer.pad_token_id)
-    attention_mask = torch.zeros(len(sequences), width, dtype=torch.int64)
-    for row, sequence in enumerate(sequences):
-        input_ids[row, width - len(sequence) :] = torch.tensor(sequence)
-        attention_mask[row, width - len(sequence) :] = 1
+def _generate(model: Any, pad_id: int, sequences: list[list[int]], max_tokens: int) -> list[list[int]]:
+    inputs = left_padded(sequences, pad_id, model.device)
     output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=attention_mask.to(model.device),
+        **inputs,
         max_new_tokens=max_tokens,
         do_sample=False,
         temperature=None,
         top_p=None,
         top_k=None,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad_id,
     )
-    return [text.strip() for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+    ends = _end_tokens(model)
+    return [_until_end(tokens, ends) for tokens in output[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _end_tokens(model: Any) -> frozenset[int]:
+    """The tokens at which `generate` stops."""
+    ends = model.generation_config.eos_token_id
+    return frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)
+
+
+def _until_end(tokens: list[int], ends: frozenset[int]) -> list[int]:
+    """The tokens before the first end token; all after it is padding."""
+    return tokens[: next((index for index, token in enumerate(tokens) if token in ends), len(tokens))]
 
 
 def holds(answer: str, target: str, format: Format) -> bool:
