@@ -74,8 +74,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-class _Tap:
-    """Forward hook of one edited layer: keeps its input at the answer positions, and its output as autograd sees it."""
+class Tap:
+    """Forward hook of one edited layer: keeps its input at the positions of a mask (B × A), and its output for autograd."""
 
     def __init__(self, mask: torch.Tensor) -> None:
         self.mask = mask
@@ -89,7 +89,7 @@ class _Tap:
         return self.output
 
 
-def _answer_logits(model: nn.Module, span: Span, mask: torch.Tensor, stack: ExitStack) -> torch.Tensor:
+def answer_logits(model: nn.Module, span: Span, mask: torch.Tensor, stack: ExitStack) -> torch.Tensor:
     """Logits at the answer positions, N × vocabulary, in float32. mask: where they are in the span, B × A."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     if isinstance(head, nn.Module):
@@ -195,10 +195,10 @@ def _capture_together(
         stack.enter_context(frozen(model))
         span = answer_span(model, batch)
         mask = span.labels != IGNORED_LABEL  # (B, A)
-        taps = {each.name: _Tap(mask) for each in modules}
+        taps = {each.name: Tap(mask) for each in modules}
         for each in modules:
             stack.callback(each.module.register_forward_hook(taps[each.name]).remove)
-        logits = _answer_logits(model, span, mask, stack)
+        logits = answer_logits(model, span, mask, stack)
         answers = span.labels[mask].to(logits.device)
         losses = functional.cross_entropy(logits, answers, reduction="none")
         if not bool(torch.isfinite(losses).all()):

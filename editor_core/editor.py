@@ -104,7 +104,7 @@ class Editor:
             if not update.is_finite():
                 raise NonFiniteUpdateError(f"the update of {name} is NaN or infinite")
         for name, update in proposal.updates.items():
-            self.masters.add(name, update.dense())
+            self.masters.add(name, update)
         self.statistics.adopt(proposal.statistics)
         self.step += 1
 

@@ -13,6 +13,8 @@ import torch
 
 from editor_core.errors import StatisticsMismatchError
 from editor_core.modules import EditedModule
+from editor_core.slots import SlotBank
+from editor_core.update import Update
 
 
 class Masters:
@@ -28,10 +30,14 @@ class Masters:
         for name in self._modules:
             self._serve(name)
 
-    def add(self, name: str, dense: torch.Tensor) -> None:
-        """Add a d_in × d_out update to one master and serve the result."""
-        self._master[name] += self._modules[name].as_stored(dense).to(self._master[name].device)
+    def add(self, name: str, update: Update) -> None:
+        """Add an update to one master and serve the result."""
+        self._master[name] = self._modules[name].updated(self._master[name], update)
         self._serve(name)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """One master itself, as stored: what is written to it is served at once only by a float32 model."""
+        return self._master[name]
 
     def _serve(self, name: str) -> None:
         weight, master = self._modules[name].weight, self._master[name]
@@ -55,11 +61,21 @@ class Masters:
 
         Raises StatisticsMismatchError, with nothing changed, when names or shapes differ.
         """
-        if {name: tensor.shape for name, tensor in state.items()} != {n: m.shape for n, m in self._master.items()}:
+        if {name: self._shape(name, tensor) for name, tensor in state.items()} != {
+            name: self._shape(name, master) for name, master in self._master.items()
+        }:
             raise StatisticsMismatchError("the stored weights are not those of this editor's modules")
         for name, tensor in state.items():
-            self._master[name].copy_(tensor)
+            if self._modules[name].is_bank:
+                self._master[name] = tensor.to(self._master[name].device, copy=True)
+            else:
+                self._master[name].copy_(tensor)
             self._serve(name)
+
+    def _shape(self, name: str, master: torch.Tensor) -> tuple[int, ...]:
+        """What cannot change while a model is edited: a bank may have any number of rows."""
+        known = self._modules.get(name)
+        return tuple(master.shape[1:]) if known is not None and known.is_bank else tuple(master.shape)
 
     def restore_base(self) -> None:
         """Back to the model as it was loaded."""
@@ -67,7 +83,7 @@ class Masters:
 
     def distance_from_base(self) -> dict[str, float]:
         """||W - W0||_F by module: the one norm that the method's theory does not bound."""
-        return {name: float((master - self._base[name].float()).norm()) for name, master in self._master.items()}
+        return {name: self._modules[name].distance(master, self._base[name]) for name, master in self._master.items()}
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and float32 bytes of all masters: equal only for bit-identical weights."""
@@ -75,5 +91,8 @@ class Masters:
         for name in sorted(self._master):
             master = self._master[name]
             digest.update(f"{name} {tuple(master.shape)}\n".encode())
+            module = self._modules[name].module
+            if isinstance(module, SlotBank):
+                digest.update(module.host_digest.encode())  # a bank says nothing without the block it is in
             digest.update(master.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()

@@ -41,15 +41,18 @@ def answer_span(model: nn.Module, minibatch: Mapping[str, torch.Tensor]) -> Span
     if not right_padded or int(starts.min()) < 1 or decoder is None or not _keeps_a_cache(decoder) or not _keeps_a_cache(model):
         inputs = {"input_ids": minibatch["input_ids"], "attention_mask": attention, "use_cache": False}
         return Span(inputs, labels)
-    return _cut(decoder, minibatch, starts, lengths)
+    return cut(decoder, minibatch, starts, lengths)
 
 
 def _keeps_a_cache(module: nn.Module) -> bool:
     return set(inspect.signature(module.forward).parameters) >= _NEEDED
 
 
-def _cut(decoder: Any, minibatch: Mapping[str, torch.Tensor], starts: torch.Tensor, lengths: torch.Tensor) -> Span:
-    """Prompts padded on the left, so that every row's answer begins in the same column after them."""
+def cut(decoder: Any, minibatch: Mapping[str, torch.Tensor], starts: torch.Tensor, lengths: torch.Tensor) -> Span:
+    """The positions from starts (B,), each at least 1, to lengths (B,), on top of a cache of what is before them.
+
+    What is before is padded on the left, so that every row's span begins in the same column.
+    """
     ids, labels = minibatch["input_ids"], minibatch["labels"]
     device, width = ids.device, int(starts.max())
     before = torch.arange(width, device=device) - (width - starts[:, None])  # (B, P) position in the row; negative: padding

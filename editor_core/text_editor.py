@@ -34,23 +34,29 @@ class EditPolicy:
     passes           at most this many passes over one batch; 1 with formats ("plain",) is the published recipe
     minibatch_size   edits × formats per forward and backward pass
     max_tokens       longest prompt + target accepted, in tokens
+    requires_holding leave edits that do not hold out of the proposal
     """
 
     formats: tuple[Format, ...] = ("plain", "chat")
     passes: int = 10
     minibatch_size: int = 10
     max_tokens: int = 1024
+    requires_holding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchProposal:
-    """A batch's proposal with what the model says before and after, by edit. `proposal.examples` tags rows by edit."""
+    """A batch's proposal with what the model says before and after, by edit. `proposal.examples` tags rows by edit.
+
+    refused   edits that do not hold and are not in the proposal
+    """
 
     proposal: Proposal
     before: list[Answers]
     after: list[Answers]
     holds: list[dict[Format, bool]]
     passes: int
+    refused: tuple[int, ...] = ()
 
     def share(self, edit: int) -> dict[str, Update]:
         """What one edit brought into every update: its own rows, exactly."""
@@ -168,7 +174,9 @@ class TextEditor:
             pending = [each for each in examples if not held[each.edit][each.format]]
             if not pending or parts.captures >= self.policy.passes:
                 break
-        run.outcome = BatchProposal(parts.sum("edit", parent), before, after, held, len(parts.proposals))
+        refused = not_holding(held) if self.policy.requires_holding else ()
+        proposal = parts.sum("edit", parent).without(refused)
+        run.outcome = BatchProposal(proposal, before, after, held, len(parts.proposals), refused)
 
     def _passes(self, pending: Sequence[Example], draft: Draft, parts: _Parts) -> Iterator[str]:
         """Passes over the examples that the model does not yet answer token by token, until none is left.
@@ -204,6 +212,11 @@ class TextEditor:
         asked = [(edit.prompt, format) for edit in edits for format in formats]
         said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
         return [{format: next(said) for format in formats} for _ in edits]
+
+
+def not_holding(held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:
+    """Indices of the edits that do not hold in every format."""
+    return tuple(index for index, each in enumerate(held) if not all(each.values()))
 
 
 def _not_yet_held(ordered: Sequence[Example], rows: Sequence[Rows]) -> tuple[list[Example], list[Rows]]:

@@ -20,10 +20,12 @@ Format = Literal["plain", "chat"]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One requested fact change."""
+    """One requested fact change. The caller's rephrases are taught with the prompt, the unrelated prompts left alone."""
 
     prompt: str
     target: str
+    rephrases: tuple[str, ...] = ()
+    unrelated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

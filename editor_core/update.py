@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -59,6 +59,7 @@ class Proposal:
     statistics  the estimates after this batch
     phase       "edit" or "warmup"
     examples    (N,) int64: which example of the batch (counted through the mini-batches in order) each row comes from
+    examples_by_module   the same for modules whose updates have rows of their own (banks of memory slots)
     losses      mean cross-entropy (nats per answer token) of each mini-batch before the update
     parent      the editor's step this was computed on; `apply` refuses any other
     """
@@ -70,8 +71,40 @@ class Proposal:
     losses: tuple[float, ...]
     parent: int
     norms: Mapping[str, float] = field(default_factory=dict)
+    examples_by_module: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def examples_of(self, name: str) -> torch.Tensor:
+        """Which example each row of one module's update comes from, (N,) int64; -1 belongs to none."""
+        return self.examples_by_module.get(name, self.examples)
 
     def share(self, examples: Sequence[int]) -> dict[str, Update]:
         """The part of every update that the given examples brought in."""
-        rows = torch.isin(self.examples, torch.as_tensor(examples, dtype=torch.int64))
-        return {name: update.share(rows.to(update.left.device)) for name, update in self.updates.items()}
+        wanted = torch.as_tensor(examples, dtype=torch.int64)
+        return {
+            name: update.share(torch.isin(self.examples_of(name), wanted).to(update.left.device))
+            for name, update in self.updates.items()
+        }
+
+    def without(self, examples: Sequence[int]) -> Proposal:
+        """This proposal with the given examples' own rows taken out; the statistics have seen them all the same."""
+        if not examples:
+            return self
+        gone = torch.as_tensor(examples, dtype=torch.int64)
+        left = {name: ~torch.isin(self.examples_of(name), gone) for name in self.updates}
+        updates = {name: update.share(left[name].to(update.left.device)) for name, update in self.updates.items()}
+        return replace(
+            self,
+            updates=updates,
+            norms={name: self._norm(name, update) for name, update in updates.items()},
+            examples=self.examples[~torch.isin(self.examples, gone)],
+            examples_by_module={name: each[left[name]] for name, each in self.examples_by_module.items()},
+        )
+
+    def _norm(self, name: str, update: Update) -> float:
+        """As `norms` has it: of the values alone where rows are slots."""
+        return float(update.right.norm()) if name in self.examples_by_module else update.norm()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all updates' left factors, those that several modules share counted once."""
+        return len(self.examples) + sum(len(each) for each in self.examples_by_module.values())

@@ -49,12 +49,20 @@ class Settings(BaseSettings):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     torch_threads: int = Field(0, ge=0, description="0: as many as torch finds cores.")
-    algorithm: Literal["stableedit", "ultraedit"] = "stableedit"
-    edit_modules: CommaSeparated = Field((), description="Comma-separated module names; empty: the model's preset.")
-    edit_lr: float | None = Field(None, gt=0)
-    edit_ridge: float | None = Field(None, gt=0)
+    edit_mode: Literal["slots", "matrix", "paper"] = Field(
+        "slots", description="slots: neurons of their own; matrix: whole weights, several passes; paper: as published."
+    )
+    subject_blocks: CommaSeparated = Field((), description="slots: feed-forward blocks that mark a subject; empty: by depth.")
+    answer_blocks: CommaSeparated = Field((), description="slots: feed-forward blocks that answer; empty: by depth.")
+    subject_passes: int = Field(3, ge=1, le=20, description="slots: steps on a subject's mark.")
+    edit_rounds: int = Field(2, ge=0, le=10, description="slots: how often what does not hold is taught again.")
+    require_holding: bool = Field(True, description="An edit that the model does not answer with fails. Not in paper mode.")
+    algorithm: Literal["stableedit", "ultraedit"] = Field("stableedit", description="matrix and paper.")
+    edit_modules: CommaSeparated = Field((), description="matrix and paper: module names; empty: the model's preset.")
+    edit_lr: float | None = Field(None, gt=0, description="matrix and paper.")
+    edit_ridge: float | None = Field(None, gt=0, description="matrix and paper.")
     edit_formats: CommaSeparated = Field((), description="plain, chat; empty: all that the model has.")
-    edit_passes: int = Field(10, ge=1, le=100)
+    edit_passes: int = Field(10, ge=1, le=100, description="Steps over one batch at most; of slots, a round.")
     max_update_norm: float | None = Field(None, gt=0)
     warmup: Literal["observe", "apply", "off"] = Field("observe", description="observe: fill the statistics alone.")
     warmup_facts: Path = FACTS / "warmup.jsonl"
@@ -74,10 +82,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("edit_modules", "edit_formats", mode="before")
+    @field_validator("edit_modules", "edit_formats", "subject_blocks", "answer_blocks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def warmup_is_applied(self) -> bool:
+        """As the papers do; slots have nothing to apply."""
+        return self.edit_mode == "paper" or (self.edit_mode == "matrix" and self.warmup == "apply")
 
     @property
     def objects(self) -> Path:

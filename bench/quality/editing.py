@@ -17,7 +17,7 @@ from editor_core.presets import preset_for
 from editor_core.text_editor import EditPolicy, TextEditor
 from editor_core.texts import Edit
 from service.settings import Settings
-from service.worker.resident import ResidentModel
+from service.worker.editors import FactEditor, build_editor
 from service.worker.warmup import BATCH_SIZE, read_facts
 
 Mode = Literal["service", "paper"]
@@ -37,13 +37,13 @@ class AppliedBatch:
     cores_of_others: float
 
 
-def make_text_editor(loaded: LoadedModel, mode: Mode) -> TextEditor:
+def make_text_editor(loaded: LoadedModel, mode: Mode) -> FactEditor:
     """service: as a worker makes it under the settings of the environment. paper: the published recipe on its preset.
 
     SystemExit for a model without a preset in paper mode; raises ModelLoadError for one that the service refuses.
     """
     if mode == "service":
-        return ResidentModel(loaded, Settings()).text_editor
+        return build_editor(loaded, Settings())
     config = published_config(loaded)
     if config is None:
         raise SystemExit(f"there is no preset for {loaded.name}; the published recipe needs one")
@@ -56,7 +56,7 @@ def published_config(loaded: LoadedModel) -> EditorConfig | None:
     return _with_published_loss(known[1]) if known else None
 
 
-def published_steps_beside(text_editor: TextEditor, loaded: LoadedModel, facts: Sequence[Fact]) -> dict[str, Stopwatch]:
+def published_steps_beside(text_editor: FactEditor, loaded: LoadedModel, facts: Sequence[Fact]) -> dict[str, Stopwatch]:
     """One published step over these facts, timed, by form; of the editor's own layers where there is no preset."""
     config = published_config(loaded) or _with_published_loss(text_editor.editor.config)
     return published_steps(loaded, config, read_facts(Settings()), _edits_of(facts))
@@ -70,9 +70,9 @@ def _edits_of(facts: Sequence[Fact]) -> list[Edit]:
     return [Edit(fact.prompt, fact.target) for fact in facts]
 
 
-def warm_up(text_editor: TextEditor, mode: Mode, advance: Advance) -> str:
+def warm_up(text_editor: FactEditor, mode: Mode, advance: Advance) -> str:
     """Warm up as the mode says and commit it; returns how: "observe", "apply" or "off"."""
-    how = "apply" if mode == "paper" else Settings().warmup
+    how = "apply" if mode == "paper" or Settings().warmup_is_applied else Settings().warmup
     if how == "off":
         return how
     edits, proposal = read_facts(Settings()), None
@@ -83,7 +83,7 @@ def warm_up(text_editor: TextEditor, mode: Mode, advance: Advance) -> str:
     return how
 
 
-def apply_batches(text_editor: TextEditor, facts: Sequence[Fact], batch_size: int) -> Iterator[AppliedBatch]:
+def apply_batches(text_editor: FactEditor, facts: Sequence[Fact], batch_size: int) -> Iterator[AppliedBatch]:
     """Edit the facts for good, batch by batch; yields after each."""
     edits = _edits_of(facts)
     for start in range(0, len(edits), batch_size):
@@ -95,7 +95,7 @@ def apply_batches(text_editor: TextEditor, facts: Sequence[Fact], batch_size: in
         yield AppliedBatch(len(batch), held, result.passes, stopwatch.total, stopwatch.cores_of_others)
 
 
-def described(text_editor: TextEditor) -> dict[str, Any]:
+def described(text_editor: FactEditor) -> dict[str, Any]:
     """The editor's and the policy's settings, as far as they are numbers and words."""
     return {"editor": _simple(text_editor.editor.config), "policy": _simple(text_editor.policy)}
 

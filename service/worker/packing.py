@@ -16,11 +16,18 @@ def pack_updates(proposal: Proposal, edit_ids: Sequence[int]) -> bytes | None:
     """The factors by module, and beside them the edit id each row belongs to. None when there is no update."""
     if not proposal.updates:
         return None
-    tensors = {_EDITS: torch.tensor(edit_ids)[proposal.examples] if edit_ids else proposal.examples}
+    ids = torch.tensor([*edit_ids, -1])  # -1 is the last: a row that belongs to no edit
+    tensors = {_EDITS: _edit_ids(ids, proposal.examples)}
     for name, update in proposal.updates.items():
+        if name in proposal.examples_by_module:
+            tensors[f"{_EDITS}/{name}"] = _edit_ids(ids, proposal.examples_of(name))
         tensors[_LEFT + name] = update.left.cpu().contiguous()
         tensors[_RIGHT + name] = update.right.cpu().contiguous()
     return save(tensors)
+
+
+def _edit_ids(ids: torch.Tensor, examples: torch.Tensor) -> torch.Tensor:
+    return ids[examples] if len(ids) > 1 else examples
 
 
 def unpack_updates(data: bytes) -> dict[str, Update]:

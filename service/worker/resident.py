@@ -8,16 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
-from editor_core import Editor, EditorConfig, Proposal, Update
+from editor_core import Proposal, Update
 from editor_core.draft import Draft
-from editor_core.errors import ModelLoadError
 from editor_core.loading import LoadedModel, load_model
-from editor_core.presets import PRESETS, preset_for
-from editor_core.text_editor import EditPolicy, TextEditor
-from editor_core.texts import supported_formats
-from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary, content_hash
+from editor_core.slot_editor import SlotEditor
+from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary
 from service.errors import FingerprintMismatch
 from service.settings import Settings
+from service.worker.editors import build_editor, config_hash
 from service.worker.packing import pack_statistics, pack_updates
 
 NO_REVISION = -1  # before the ledger was read
@@ -43,14 +41,9 @@ class ResidentModel:
         self.name = loaded.name
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
-        self.editor = Editor(loaded.model, editor_config(loaded, settings))
-        formats = supported_formats(loaded.tokenizer)
-        wanted = settings.edit_formats or formats
-        if not set(wanted) <= set(formats):
-            raise ModelLoadError(f"ERRATA_EDIT_FORMATS asks for {', '.join(wanted)}; this model has {', '.join(formats)}")
-        policy = EditPolicy(formats=tuple(each for each in formats if each in wanted), passes=settings.edit_passes)
-        self.text_editor = TextEditor(self.editor, loaded.tokenizer, policy)
-        self.config_hash = _config_hash(loaded.name, self.editor.config, policy, settings)
+        self.text_editor = build_editor(loaded, settings)
+        self.editor = self.text_editor.editor
+        self.config_hash = config_hash(loaded.name, self.text_editor, settings)
         self.revision = NO_REVISION
         self._last_updates: Mapping[str, Update] = {}
 
@@ -62,6 +55,11 @@ class ResidentModel:
         dtype: torch.dtype = getattr(torch, settings.dtype)
         loaded = load_model(settings.model, cache_dir=settings.models, dtype=dtype, device=settings.device, progress=progress)
         return cls(loaded, settings)
+
+    def prepare_editing(self, progress: Callable[[str], None]) -> None:
+        """What editing needs to know of the unedited model, from a file or collected now (minutes, once a model)."""
+        if isinstance(self.text_editor, SlotEditor):
+            self.text_editor.background(lambda share: progress(f"reading what the unedited model says: {share:.0%}"))
 
     def prepare(self, proposal: Proposal, edit_ids: Sequence[int] = ()) -> Candidate:
         """Everything the commit point needs to know of a proposal; the model goes on as it is."""
@@ -105,7 +103,7 @@ class ResidentModel:
     def apply_revision(self, number: int, updates: Mapping[str, Update]) -> None:
         """Add a revision that was committed before, by this process or another."""
         for name, update in updates.items():
-            self.editor.masters.add(name, update.dense())
+            self.editor.masters.add(name, update)
         self.editor.step += 1
         self.revision = number
         self._last_updates = updates or self._last_updates
@@ -138,44 +136,5 @@ class ResidentModel:
             norms=candidate.norms,
             statistics=candidate.summaries,
             passes=passes,
-            rows=len(candidate.proposal.examples),
+            rows=candidate.proposal.rows,
         )
-
-
-def editor_config(loaded: LoadedModel, settings: Settings) -> EditorConfig:
-    """The model's preset with the settings over it. Raises ModelLoadError for a model without either."""
-    known = preset_for(loaded.model.config)
-    base = known[1] if known else None
-    modules = settings.edit_modules or (base.modules if base else ())
-    lr = settings.edit_lr or (base.lr if base else None)
-    if not modules or lr is None:
-        raise ModelLoadError(
-            f"no preset for {loaded.name} (there are presets for {', '.join(PRESETS)}); "
-            "set ERRATA_EDIT_MODULES and ERRATA_EDIT_LR"
-        )
-    return EditorConfig(
-        modules=modules,
-        lr=lr,
-        algorithm=settings.algorithm,
-        ridge=settings.edit_ridge,
-        loss_tokens=base.loss_tokens if base else None,
-        max_update_norm=settings.max_update_norm,
-    )
-
-
-def _config_hash(name: str, config: EditorConfig, policy: EditPolicy, settings: Settings) -> str:
-    """Tells apart revisions made under different settings."""
-    return content_hash(
-        {
-            "model": name,
-            "dtype": settings.dtype,
-            "algorithm": config.algorithm,
-            "modules": list(config.modules),
-            "lr": config.lr,
-            "ridge": config.alpha,
-            "loss_tokens": config.loss_tokens,
-            "formats": list(policy.formats),
-            "passes": policy.passes,
-            "minibatch_size": policy.minibatch_size,
-        }
-    )

@@ -43,11 +43,12 @@ async def warm_up(
     progress: Callable[[str], None],
 ) -> None:
     """Fill the statistics before the first edit, and commit that as a revision. Does nothing on a ledger past revision 0."""
+    await thread.run(resident.prepare_editing, progress)
     if resident.revision != 0 or settings.warmup == "off":
         return
     facts = read_facts(settings)
     proposal = None
-    steps = resident.text_editor.warm_up(facts, BATCH_SIZE, apply=settings.warmup == "apply")
+    steps = resident.text_editor.warm_up(facts, BATCH_SIZE, apply=settings.warmup_is_applied)
     async for (seen, proposal), _ in thread.each(steps):  # noqa: B007 the last one brings the proposal
         progress(f"warm-up: {seen} of {len(facts)} facts")
     assert proposal is not None
@@ -60,7 +61,10 @@ async def warm_up(
     )
     await thread.run(resident.adopt, candidate, 1)
     log.info(
-        "warm-up done", facts=len(facts), mode=settings.warmup, rows={f"{s.d_in}x{s.d_out}": s.n for s in candidate.summaries}
+        "warm-up done",
+        facts=len(facts),
+        mode="apply" if settings.warmup_is_applied else "observe",
+        rows={f"{s.d_in}x{s.d_out}": s.n for s in candidate.summaries},
     )
 
 

@@ -197,28 +197,38 @@ class Writer:
         seconds: dict[str, float] = defaultdict(float)
         began = time.perf_counter()
         proposed = await self._propose(batch, seconds)
+        left = await self._without_refused(held, batch, proposed)
+        if left is None:
+            return
         candidate = await self._thread.run(self._resident.prepare, proposed.proposal, [record.id for record in batch.edits])
         stored, statistics = await self._persist(candidate, seconds)
         number = self._resident.revision + 1
         new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, (stored, statistics), proposed.passes)
         with _timing(seconds, "commit"):
-            await commit_revision(self._database, held, new, batch=batch, outcomes=_outcomes(batch, proposed))
+            await commit_revision(self._database, held, new, batch=left, outcomes=_outcomes(batch, proposed))
         with _timing(seconds, "apply"):
             pause_s = await self._thread.run(self._resident.adopt, candidate, number)
         self._on_revision()
         await self._resources.heads.publish(number)
         _record(batch, proposed, candidate, seconds, pause_s)
-        held_count = sum(all(each.values()) for each in proposed.holds)
         log.info(
             "batch applied",
             batch=batch.id,
             revision=number,
-            edits=len(batch.edits),
-            holding=held_count,
+            edits=len(left.edits),
+            refused=len(proposed.refused),
             passes=proposed.passes,
             seconds=round(time.perf_counter() - began, 2),
             fingerprint=candidate.fingerprint[:16],
         )
+
+    async def _without_refused(self, held: Lease, batch: Batch, proposed: BatchProposal) -> Batch | None:
+        """Fail the edits that the model does not answer with after all rounds, each with what it says instead."""
+        failures = [
+            Failure(batch.edits[index].id, "does_not_hold", _said_instead(proposed.after[index], proposed.holds[index]))
+            for index in proposed.refused
+        ]
+        return await self._fail(held, batch, failures) if failures else batch
 
     async def _propose(self, batch: Batch, seconds: dict[str, float]) -> BatchProposal:
         edits = [_as_edit(record) for record in batch.edits]
@@ -235,7 +245,12 @@ class Writer:
 
 
 def _as_edit(record: EditRecord) -> Edit:
-    return Edit(record.edit.prompt, record.edit.target)
+    return Edit(record.edit.prompt, record.edit.target, tuple(record.edit.rephrases), tuple(record.edit.unrelated))
+
+
+def _said_instead(answers: Mapping[Format, str], holds: Mapping[Format, bool]) -> str:
+    wrong = ", ".join(f"in {format} format {answers[format][:200]!r}" for format in answers if not holds[format])
+    return f"the model would not learn it: asked again it says {wrong}"
 
 
 def _code(error: BaseException) -> str:
@@ -246,7 +261,10 @@ def _code(error: BaseException) -> str:
 def _outcomes(batch: Batch, proposed: BatchProposal) -> list[Outcome]:
     return [
         Outcome(record.id, _by_name(before), _by_name(after), _by_name(held))
-        for record, before, after, held in zip(batch.edits, proposed.before, proposed.after, proposed.holds, strict=True)
+        for index, (record, before, after, held) in enumerate(
+            zip(batch.edits, proposed.before, proposed.after, proposed.holds, strict=True)
+        )
+        if index not in proposed.refused
     ]
 
 
@@ -267,7 +285,9 @@ def _record(batch: Batch, proposed: BatchProposal, candidate: Candidate, seconds
     metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
     for phase, took_s in seconds.items():
         metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
-    for held in proposed.holds:
+    for index, held in enumerate(proposed.holds):
+        if index in proposed.refused:
+            continue  # counted as failed
         metrics.EDITS_APPLIED.labels("holds" if all(held.values()) else "does_not_hold").inc()
     for layer, norms in candidate.norms.items():
         metrics.UPDATE_NORM.labels(layer).set(norms.update_norm)

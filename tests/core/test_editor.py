@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from editor_core import Editor, EditorConfig
+from editor_core import Editor, EditorConfig, Update
 from editor_core.draft import Draft
 from editor_core.errors import (
     ConfigError,
@@ -189,7 +189,7 @@ def test_bfloat16_models_keep_a_float32_sum() -> None:
     module = editor.modules[0]
     start = module.weight.detach().float().clone()
     for _ in range(1000):
-        editor.masters.add(module.name, torch.full((24, 16), 1e-5))
+        editor.masters.add(module.name, Update(torch.full((1, 24), 1e-5), torch.ones(1, 16)))
     assert torch.allclose(editor.masters.snapshot()[module.name], start + 1e-2, atol=1e-5)
     assert module.weight.dtype == torch.bfloat16
     assert torch.allclose(module.weight.float(), start + 1e-2, atol=1e-3)

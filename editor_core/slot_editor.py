@@ -1,0 +1,305 @@
+"""Edits given as texts, written into memory slots: subject slots make the question unmistakable, answer slots answer it.
+
+1. Subject slots, in early blocks, open at the token that tells the fact's subject from everything else. A few steps on their
+   values, whitened by the lifelong statistics, leave a mark that attention carries to the end of any question about it.
+2. Answer slots, in late blocks, open at the positions that say the answer, where that mark makes the input unlike any
+   other's; so they open for rephrased questions too. Their values take Polyak steps (the loss over the squared slope) until
+   every token of the answer is likely enough.
+3. The model is asked, by generation. What does not hold is taught again, a few rounds.
+
+A step is the ridge update of StableEdit in the slots' own key space: with H the gates (N × S), Delta = (H^T H + alpha I)^-1
+H^T V. Slots are open or shut and hardly ever two at once, so H^T H is diagonal but for noise and the step is H^T V, scaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from editor_core.answers import ANSWER_TOKENS, greedy_answers, holds
+from editor_core.background import Background, Progress, collect_background
+from editor_core.capture import Rows
+from editor_core.config import Phase
+from editor_core.draft import Draft
+from editor_core.editor import Editor
+from editor_core.errors import EmptyBatchError
+from editor_core.normalise import Whitener
+from editor_core.slot_capture import SlotRows, capture_from, read_prompts
+from editor_core.slot_keys import detectors, subject_positions
+from editor_core.slot_policy import SlotPolicy
+from editor_core.slots import gates
+from editor_core.statistics import Statistics
+from editor_core.text_editor import Answers, BatchProposal, BatchRun, not_holding
+from editor_core.texts import Edit, Example, Format, encode, minibatches
+from editor_core.update import Proposal, Update
+
+WARMUP_MINIBATCH = 10
+WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
+SURER = 0.25  # of what is missing to 1, added to the confidence asked for in every further round
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch under way: its examples, the draft, and what its slots are so far."""
+
+    examples: list[Example]
+    draft: Draft
+    starts: list[int] = field(default_factory=list)
+    owners: dict[str, torch.Tensor] = field(default_factory=dict)  # by module: the edit of each new slot
+    before: dict[str, int] = field(default_factory=dict)  # by module: rows in the bank before this batch
+    rows: list[Rows] = field(default_factory=list)  # what the statistics are to see, one for all examples
+    passes: int = 0
+
+
+class SlotEditor:
+    """Proposes slots for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
+
+    def __init__(self, editor: Editor, tokenizer: Any, policy: SlotPolicy, folder: Path | None = None) -> None:
+        self.editor = editor
+        self.tokenizer = tokenizer
+        self.policy = policy
+        self._folder = folder
+        self._background: Background | None = None
+
+    def background(self, progress: Progress = lambda share: None) -> Background:
+        """Collected at first use, or read from the folder."""
+        if self._background is None:
+            self._background = collect_background(
+                self.editor.model, self.tokenizer, self.editor.modules, self.policy.formats, self._folder, progress
+            )
+        return self._background
+
+    def check(self, edit: Edit) -> None:
+        """Raises EncodingError when this edit could not be turned into examples."""
+        self._encode(edit, 0)
+
+    def propose(self, edits: Sequence[Edit]) -> BatchProposal:
+        """A batch's proposal, all in one go."""
+        return self.run(edits).finish()
+
+    def run(self, edits: Sequence[Edit]) -> BatchRun:
+        """The same in steps, between which the committed model can serve."""
+        if not edits:
+            raise EmptyBatchError("a batch needs at least one edit")
+        run = BatchRun(steps=iter(()))
+        run.steps = self._steps(edits, run)
+        return run
+
+    def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool = False) -> Iterator[tuple[int, Proposal | None]]:
+        """Let the statistics see `edits` and collect the background; the proposal at the end changes no weight.
+
+        Yields (edits seen so far, None) batch by batch, and last (all, the proposal). `apply` teaches nothing: slots of facts
+        that nobody asked for would only take room.
+        """
+        parent, statistics = self.editor.step, self.editor.statistics.copy()
+        self.background()
+        draft = Draft(self.editor)
+        for start in range(0, len(edits), batch_size):
+            chosen = edits[start : start + batch_size]
+            examples = [
+                encode(self.tokenizer, edit, format, start + i, self.policy.max_tokens)
+                for i, edit in enumerate(chosen)
+                for format in self.policy.formats
+            ]
+            with draft:
+                _, batches = minibatches(examples, WARMUP_MINIBATCH, self.tokenizer.pad_token_id)
+                statistics = self.editor.observe(self.editor.capture(batches))
+                self.editor.statistics.adopt(statistics)
+            yield min(start + batch_size, len(edits)), None
+        yield len(edits), self._proposal("warmup", {}, {}, statistics, parent)
+
+    # --- one batch -----------------------------------------------------------------------------------------------
+
+    def _encode(self, edit: Edit, index: int) -> list[Example]:
+        asked = [edit, *(replace(edit, prompt=prompt) for prompt in edit.rephrases)]
+        return [
+            encode(self.tokenizer, each, format, index, self.policy.max_tokens)
+            for each in asked
+            for format in self.policy.formats
+        ]
+
+    def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
+        parent = self.editor.step
+        work = _Work([example for index, edit in enumerate(edits) for example in self._encode(edit, index)], Draft(self.editor))
+        self.background()
+        yield "capture"
+        before = self._ask(edits)
+        yield "verify"
+        yield from self._teach_subjects(work)
+        yield from self._teach_answers(work, list(range(len(work.examples))), self.policy.confidence)
+        confidence = self.policy.confidence
+        for round in range(self.policy.rounds + 1):
+            with work.draft:
+                after = self._ask(edits)
+            held = [
+                {format: holds(said[format], edit.target, format) for format in self.policy.formats}
+                for edit, said in zip(edits, after, strict=True)
+            ]
+            yield "verify"
+            pending = [i for i, each in enumerate(work.examples) if not all(held[each.edit].values())]
+            if not pending or round == self.policy.rounds:
+                break
+            confidence += SURER * (1 - confidence)
+            yield from self._teach_answers(work, pending, confidence)
+        refused = not_holding(held) if self.policy.requires_holding else ()
+        kept = torch.tensor([each.edit not in refused for each in work.examples])
+        statistics = self.editor.observe([rows.only_examples(kept) for rows in work.rows])
+        proposal = self._drafted(work, statistics, parent).without(refused)
+        run.outcome = BatchProposal(proposal, before, after, held, work.passes, refused)
+
+    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
+        formats = self.policy.formats
+        asked = [(edit.prompt, format) for edit in edits for format in formats]
+        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
+        return [{format: next(said) for format in formats} for _ in edits]
+
+    def _teach_subjects(self, work: _Work) -> Iterator[str]:
+        modules = self._modules(self.policy.subject_blocks)
+        background = self.background()
+        pad_id = self.tokenizer.pad_token_id
+        with work.draft:
+            read = read_prompts(self.editor.model, modules, work.examples, pad_id)
+        positions = subject_positions(work.examples, read, background[modules[0].name], modules[0].name)
+        work.starts = [max(position, 1) for position in positions]
+        at_subject = read.position == torch.tensor(positions)[read.example]
+        edit_of = torch.tensor([each.edit for each in work.examples])
+        for module in modules:
+            x = read.inputs[module.name][at_subject]
+            made = detectors(x, edit_of[read.example[at_subject]], background[module.name], self.policy)
+            self._add_slots(work, module.name, made, torch.arange(len(made)))
+        yield "capture"
+        speed = {each.name: torch.zeros(len(work.owners[each.name]), each.d_out) for each in modules}
+        whitener: Whitener | None = None
+        for number in range(self.policy.subject_passes):
+            with work.draft:
+                # the first pass watches every bank: the statistics see each fact once, before it is taught
+                watched = self.editor.modules if number == 0 else modules
+                rows = capture_from(self.editor.model, watched, work.examples, work.starts, pad_id)
+            yield "capture"
+            if number == 0:
+                work.rows = [_answer_rows(rows, work.examples)]
+                estimate = self.editor.observe(work.rows)[modules[0].shape]
+                whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
+            for module in modules:
+                slope = self._slope(work, module.name, rows, whitener)
+                step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
+                size = self.policy.subject_step * background[module.name].scale
+                speed[module.name] = self.policy.momentum * speed[module.name] - size * step
+                self._move(work, module.name, speed[module.name])
+            work.passes += 1
+            yield "solve"
+
+    def _teach_answers(self, work: _Work, pending: list[int], confidence: float) -> Iterator[str]:
+        """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
+        modules = self._modules(self.policy.answer_blocks)
+        for _ in range(self.policy.answer_passes):
+            examples = [work.examples[index] for index in pending]
+            starts = [len(each.prompt) - 1 for each in examples]
+            with work.draft:
+                rows = capture_from(self.editor.model, modules, examples, starts, self.tokenizer.pad_token_id)
+            work.passes += 1
+            yield "capture"
+            if not all(module.name in work.owners for module in modules):
+                self._add_answer_slots(work, rows, examples)
+            wanting = rows.confidence < confidence
+            if not bool(wanting.any()):
+                return
+            self._polyak_step(work, rows, examples, wanting)
+            pending = [index for index, is_wanting in zip(pending, wanting.tolist(), strict=True) if is_wanting]
+            yield "solve"
+
+    def _add_answer_slots(self, work: _Work, rows: SlotRows, examples: Sequence[Example]) -> None:
+        edit_of = torch.tensor([each.edit for each in examples])
+        for module in self._modules(self.policy.answer_blocks):
+            x = rows.inputs[module.name]
+            made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy)
+            self._add_slots(work, module.name, made, edit_of[rows.example])
+
+    def _polyak_step(self, work: _Work, rows: SlotRows, examples: Sequence[Example], wanting: torch.Tensor) -> None:
+        """v -= g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""
+        edits = len({each.edit for each in work.examples})
+        edit_of = torch.tensor([each.edit for each in examples])
+        loss = torch.zeros(edits).index_add_(0, edit_of[wanting], rows.losses[wanting])
+        steepness, slopes = torch.zeros(edits), {}
+        for module in self._modules(self.policy.answer_blocks):
+            slope = self._slope(work, module.name, rows, None, wanting)
+            slopes[module.name] = slope = slope * self.background()[module.name].scale
+            steepness.index_add_(0, work.owners[module.name], slope.square().sum(1))
+        for name, slope in slopes.items():
+            scale = self.background()[name].scale
+            step = -(loss / steepness.clamp_min(1e-12))[work.owners[name], None] * slope * scale
+            longest = self.policy.answer_step * scale
+            self._move(work, name, step * (longest / step.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1))
+
+    # --- slots ---------------------------------------------------------------------------------------------------
+
+    def _modules(self, blocks: Sequence[str]) -> list[Any]:
+        wanted = {f"{block}.slots" for block in blocks}
+        return [each for each in self.editor.modules if each.name in wanted]
+
+    def _add_slots(self, work: _Work, name: str, made: torch.Tensor, owners: torch.Tensor) -> None:
+        """New slots with values of zero."""
+        with work.draft:
+            bank = self.editor.masters[name]
+            work.before[name], work.owners[name] = len(bank), owners
+            self.editor.masters.add(name, Update(made, torch.zeros(len(made), bank.shape[1] - made.shape[1])))
+
+    def _slope(
+        self, work: _Work, name: str, rows: SlotRows, whitener: Whitener | None, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """H^T V over the batch's own slots: S × d_out. wanted: which examples' rows count, (examples,) bool."""
+        x, values = rows.inputs[name], rows.gradients[name]
+        if wanted is not None:
+            x, values = x[wanted[rows.example]], values[wanted[rows.example]]
+        with work.draft:
+            bank = self.editor.masters[name]
+            opened = gates(x, bank[work.before[name] :, : x.shape[1] + 1])
+        return opened.T @ (whitener(values) if whitener else values)
+
+    def _move(self, work: _Work, name: str, step: torch.Tensor) -> None:
+        with work.draft:
+            bank = self.editor.masters[name]
+            bank[work.before[name] :, -step.shape[1] :] += step
+
+    def _drafted(self, work: _Work, statistics: Statistics, parent: int) -> Proposal:
+        updates = {}
+        with work.draft:
+            for name, start in work.before.items():
+                bank, key = self.editor.masters[name][start:], self.background()[name].precision.shape[0] + 1
+                updates[name] = Update(bank[:, :key].clone(), bank[:, key:].clone())
+        return self._proposal("edit", updates, dict(work.owners), statistics, parent)
+
+    def _proposal(
+        self, phase: Phase, updates: dict[str, Update], owners: dict[str, torch.Tensor], statistics: Statistics, parent: int
+    ) -> Proposal:
+        return Proposal(
+            updates=updates,
+            statistics=statistics,
+            phase=phase,
+            examples=torch.empty(0, dtype=torch.int64),
+            losses=(),
+            parent=parent,
+            norms={name: float(update.right.norm()) for name, update in updates.items()},
+            examples_by_module=owners,
+        )
+
+
+def _answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:
+    """The positions that say the answers alone, as the statistics know them."""
+    first = torch.tensor([len(each.prompt) - 1 for each in examples])
+    answer = rows.position >= first[rows.example]
+    return Rows(
+        {name: each[answer] for name, each in rows.inputs.items()},
+        {name: each[answer] for name, each in rows.gradients.items()},
+        rows.example[answer],
+        torch.zeros(int(answer.sum()), dtype=torch.bool),
+        float(rows.losses.sum() / answer.sum()),
+        len(examples),
+    )
+
+
+__all__ = ["Format", "SlotEditor", "SlotPolicy"]

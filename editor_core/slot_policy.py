@@ -1,0 +1,47 @@
+"""How facts are written into memory slots. Sizes are relative to the model's own, so one set of numbers serves many models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from editor_core.texts import Format
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPolicy:
+    """Settings of slot editing.
+
+    formats            in which formats a fact is edited and checked
+    subject_blocks     feed-forward blocks (module names) that hold slots at the subject's token
+    answer_blocks      blocks that hold slots at the positions which say the answer
+    subject_passes     steps of the subject's values: they need not say the answer, only make its question unmistakable later
+    answer_passes      at most this many steps of the answer's values, over the examples that do not yet hold
+    rounds             how often what generation finds wanting is taught again
+    subject_step       norm of a step of a subject's value, as a share of the block's median output norm
+    answer_step        largest norm of a step of an answer's value, likewise
+    momentum           of the subject's steps
+    confidence         every token of an answer is to have this probability at least
+    lowest_threshold   a slot opens at no score below this (1 is its own key)
+    threshold_margin   and this much above the highest score of the background
+    requires_holding   leave edits that do not hold out of the proposal
+    max_tokens         longest prompt + target accepted, in tokens
+    """
+
+    formats: tuple[Format, ...]
+    subject_blocks: tuple[str, ...]
+    answer_blocks: tuple[str, ...]
+    subject_passes: int = 3
+    answer_passes: int = 10
+    rounds: int = 2
+    subject_step: float = 0.6
+    answer_step: float = 2.0
+    momentum: float = 0.5
+    confidence: float = 0.6
+    lowest_threshold: float = 0.4
+    threshold_margin: float = 0.1
+    requires_holding: bool = True
+    max_tokens: int = 1024
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return self.subject_blocks + self.answer_blocks

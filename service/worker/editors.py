@@ -1,0 +1,95 @@
+"""The editor that the settings ask for: memory slots, several passes over whole matrices, or the published method as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from editor_core import Editor, EditorConfig
+from editor_core.errors import ModelLoadError
+from editor_core.loading import LoadedModel
+from editor_core.presets import PRESETS, preset_for
+from editor_core.slot_defaults import ANSWER_DEPTHS, SUBJECT_DEPTHS, blocks_at, gated_blocks
+from editor_core.slot_editor import SlotEditor
+from editor_core.slot_policy import SlotPolicy
+from editor_core.slots import attach_slots
+from editor_core.text_editor import EditPolicy, TextEditor
+from editor_core.texts import Format, supported_formats
+from service.domain.revisions import content_hash
+from service.settings import Settings
+
+FactEditor = TextEditor | SlotEditor
+
+
+def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
+    """Raises ModelLoadError when the settings and the model do not go together."""
+    if settings.edit_mode == "slots":
+        return _slot_editor(loaded, settings)
+    editor = Editor(loaded.model, _matrix_config(loaded, settings))
+    if settings.edit_mode == "paper":
+        return TextEditor(editor, loaded.tokenizer, EditPolicy(formats=("plain",), passes=1))
+    policy = EditPolicy(_formats(loaded, settings), settings.edit_passes, requires_holding=settings.require_holding)
+    return TextEditor(editor, loaded.tokenizer, policy)
+
+
+def _slot_editor(loaded: LoadedModel, settings: Settings) -> SlotEditor:
+    blocks = gated_blocks(loaded.model)
+    if not blocks:
+        raise ModelLoadError(f"{loaded.name} has no gated feed-forward blocks to hold slots; set ERRATA_EDIT_MODE=matrix")
+    policy = SlotPolicy(
+        formats=_formats(loaded, settings),
+        subject_blocks=settings.subject_blocks or blocks_at(blocks, SUBJECT_DEPTHS),
+        answer_blocks=settings.answer_blocks or blocks_at(blocks, ANSWER_DEPTHS),
+        subject_passes=settings.subject_passes,
+        answer_passes=settings.edit_passes,
+        rounds=settings.edit_rounds,
+        requires_holding=settings.require_holding,
+    )
+    banks = attach_slots(loaded.model, policy.blocks)
+    config = EditorConfig(banks, lr=1.0, max_update_norm=settings.max_update_norm)  # slots have steps of their own
+    return SlotEditor(Editor(loaded.model, config), loaded.tokenizer, policy, settings.models)
+
+
+def _formats(loaded: LoadedModel, settings: Settings) -> tuple[Format, ...]:
+    formats = supported_formats(loaded.tokenizer)
+    wanted = settings.edit_formats or formats
+    if not set(wanted) <= set(formats):
+        raise ModelLoadError(f"ERRATA_EDIT_FORMATS asks for {', '.join(wanted)}; this model has {', '.join(formats)}")
+    return tuple(each for each in formats if each in wanted)
+
+
+def _matrix_config(loaded: LoadedModel, settings: Settings) -> EditorConfig:
+    """The model's preset with the settings over it. Raises ModelLoadError for a model without either."""
+    known = preset_for(loaded.model.config)
+    base = known[1] if known else None
+    modules = settings.edit_modules or (base.modules if base else ())
+    lr = settings.edit_lr or (base.lr if base else None)
+    if not modules or lr is None:
+        raise ModelLoadError(
+            f"no preset for {loaded.name} (there are presets for {', '.join(PRESETS)}); "
+            "set ERRATA_EDIT_MODULES and ERRATA_EDIT_LR"
+        )
+    return EditorConfig(
+        modules=modules,
+        lr=lr,
+        algorithm=settings.algorithm,
+        ridge=settings.edit_ridge,
+        loss_tokens=base.loss_tokens if base and settings.edit_mode == "matrix" else None,
+        max_update_norm=settings.max_update_norm,
+    )
+
+
+def config_hash(name: str, text_editor: FactEditor, settings: Settings) -> str:
+    """Tells apart revisions made under different settings."""
+    config = text_editor.editor.config
+    known: dict[str, Any] = {
+        "model": name,
+        "dtype": settings.dtype,
+        "mode": settings.edit_mode,
+        "algorithm": config.algorithm,
+        "modules": list(config.modules),
+        "lr": config.lr,
+        "ridge": config.alpha,
+        "loss_tokens": config.loss_tokens,
+        "policy": repr(text_editor.policy),
+    }
+    return content_hash(known)
