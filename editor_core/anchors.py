@@ -91,9 +91,10 @@ def _is_word(text: str) -> bool:
 
 
 def _name(draw: random.Random, starts: list[str], ends: list[str]) -> str:
-    words = []
-    for _ in range(draw.choice((1, 1, 2, 2, 3))):
-        words.append(draw.choice(starts) + "".join(draw.choice(ends) for _ in range(draw.choice((0, 0, 1, 1, 2)))))
+    words = [
+        draw.choice(starts) + "".join(draw.choice(ends) for _ in range(draw.choice((0, 0, 1, 1, 2))))
+        for _ in range(draw.choice((1, 1, 2, 2, 3)))
+    ]
     if draw.random() < 0.6:
         words = [word[0].upper() + word[1:] for word in words]
     return " ".join(words) + (f" {draw.randint(1, 2020)}" if draw.random() < 0.12 else "")

@@ -89,7 +89,9 @@ def collect_background(
 
 
 def _identity(modules: Sequence[EditedModule], formats: Sequence[Format]) -> str:
-    digest = hashlib.sha256(f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {LONE_TOKENS} {TEXT_TOKENS} {formats}".encode())
+    digest = hashlib.sha256(
+        f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {LONE_TOKENS} {TEXT_TOKENS} {ANSWER_TOKENS} {formats}".encode()
+    )
     for each in modules:
         assert isinstance(each.module, SlotBank)
         digest.update(f"{each.name} {each.module.host_digest}\n".encode())

@@ -7,6 +7,7 @@ EditorError
 ├── EmptyBatchError          no answer token to learn from
 ├── NonFiniteUpdateError     a key, a gradient or an update holds NaN or infinity
 ├── UpdateTooLargeError      an update is finite but beyond the bound set for it
+├── TooMuchDamageError       a batch moves the canary set further than its limits allow
 ├── StatisticsMismatchError  statistics of other shapes, or of another algorithm
 ├── StaleProposalError       the editor has moved on since the proposal was computed
 ├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
@@ -43,6 +44,10 @@ class NonFiniteUpdateError(EditorError, ArithmeticError):
 
 class UpdateTooLargeError(EditorError, ArithmeticError):
     """An update is finite but beyond the bound set for it."""
+
+
+class TooMuchDamageError(EditorError, RuntimeError):
+    """A batch moves the canary set further than its limits allow."""
 
 
 class StatisticsMismatchError(EditorError, ValueError):

@@ -13,6 +13,7 @@ H^T V. Slots are open or shut and hardly ever two at once, so H^T H is diagonal 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +27,10 @@ from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
-from editor_core.errors import EmptyBatchError
+from editor_core.errors import EmptyBatchError, EncodingError, NonFiniteUpdateError, UpdateTooLargeError
+from editor_core.guard import Guard
 from editor_core.normalise import Whitener
+from editor_core.side_effects import side_effects, unrelated_answers
 from editor_core.slot_capture import SlotRows, capture_from, read_prompts
 from editor_core.slot_keys import detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
@@ -62,6 +65,7 @@ class SlotEditor:
         self.editor = editor
         self.tokenizer = tokenizer
         self.policy = policy
+        self.guard: Guard | None = None
         self._folder = folder
         self._background: Background | None = None
 
@@ -116,18 +120,23 @@ class SlotEditor:
 
     def _encode(self, edit: Edit, index: int) -> list[Example]:
         asked = [edit, *(replace(edit, prompt=prompt) for prompt in edit.rephrases)]
-        return [
+        examples = [
             encode(self.tokenizer, each, format, index, self.policy.max_tokens)
             for each in asked
             for format in self.policy.formats
         ]
+        if any(len(each.prompt) < 2 for each in examples):
+            raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
+        return examples
 
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         parent = self.editor.step
         work = _Work([example for index, edit in enumerate(edits) for example in self._encode(edit, index)], Draft(self.editor))
         self.background()
         yield "capture"
-        before = self._ask(edits)
+        before, aside = self._ask(edits), self._ask_unrelated(edits)
+        if self.guard:
+            self.guard.begin()
         yield "verify"
         yield from self._teach_subjects(work)
         yield from self._teach_answers(work, list(range(len(work.examples))), self.policy.confidence)
@@ -146,10 +155,27 @@ class SlotEditor:
             confidence += SURER * (1 - confidence)
             yield from self._teach_answers(work, pending, confidence)
         refused = not_holding(held) if self.policy.requires_holding else ()
+        checked: tuple[int, ...] = ()
+        while refused != checked:  # what is left must hold without what was refused
+            self._shut(work, refused)
+            with work.draft:
+                again = self._ask(edits)
+            yield "verify"
+            checked = refused
+            for index in set(range(len(edits))) - set(refused):
+                after[index] = again[index]
+                held[index] = {each: holds(again[index][each], edits[index].target, each) for each in self.policy.formats}
+            refused = not_holding(held)
         kept = torch.tensor([each.edit not in refused for each in work.examples])
         statistics = self.editor.observe([rows.only_examples(kept) for rows in work.rows])
         proposal = self._drafted(work, statistics, parent).without(refused)
-        run.outcome = BatchProposal(proposal, before, after, held, work.passes, refused)
+        with work.draft:
+            moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
+            damage = self.guard.check() if self.guard else None
+        run.outcome = BatchProposal(proposal, before, after, held, work.passes, refused, moved, damage)
+
+    def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
+        return unrelated_answers(self.editor.model, self.tokenizer, edits, self.policy.formats)
 
     def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
         formats = self.policy.formats
@@ -265,6 +291,13 @@ class SlotEditor:
             bank = self.editor.masters[name]
             bank[work.before[name] :, -step.shape[1] :] += step
 
+    def _shut(self, work: _Work, edits: Sequence[int]) -> None:
+        """Slots of these edits say nothing any more."""
+        for name, owners in work.owners.items():
+            with work.draft:
+                bank, d_in = self.editor.masters[name], self.background()[name].precision.shape[0]
+                bank[work.before[name] :, d_in + 1 :][torch.isin(owners, torch.tensor(edits))] = 0.0
+
     def _drafted(self, work: _Work, statistics: Statistics, parent: int) -> Proposal:
         updates = {}
         with work.draft:
@@ -276,6 +309,13 @@ class SlotEditor:
     def _proposal(
         self, phase: Phase, updates: dict[str, Update], owners: dict[str, torch.Tensor], statistics: Statistics, parent: int
     ) -> Proposal:
+        norms = {name: float(update.right.norm()) for name, update in updates.items()}
+        bound = self.editor.config.max_update_norm
+        for name, norm in norms.items():
+            if not math.isfinite(norm) or not updates[name].is_finite():
+                raise NonFiniteUpdateError(f"the update of {name} is NaN or infinite")
+            if bound is not None and norm > bound:
+                raise UpdateTooLargeError(f"the update of {name} has norm {norm:.3g}, above {bound:.3g}")
         return Proposal(
             updates=updates,
             statistics=statistics,
@@ -283,7 +323,7 @@ class SlotEditor:
             examples=torch.empty(0, dtype=torch.int64),
             losses=(),
             parent=parent,
-            norms={name: float(update.right.norm()) for name, update in updates.items()},
+            norms=norms,
             examples_by_module=owners,
         )
 

@@ -12,6 +12,7 @@ from editor_core.slot_policy import SlotPolicy
 from editor_core.texts import Example
 
 HIGHEST_THRESHOLD = 0.8
+LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
 
 def subject_positions(examples: Sequence[Example], rows: SlotRows, background: BlockBackground, name: str) -> list[int]:
@@ -47,7 +48,9 @@ def detectors(x: torch.Tensor, owners: torch.Tensor, background: BlockBackground
     discriminants = centre @ background.precision
     own = (x * discriminants[owners]).sum(1)
     lowest = torch.full((count,), torch.inf).scatter_reduce_(0, owners, own, "amin")
-    discriminants = discriminants / lowest.clamp_min(1e-6)[:, None]
+    # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
+    own_centre = (centre * discriminants).sum(1)
+    discriminants = discriminants / torch.maximum(lowest, LEAST_ALIKE * own_centre).clamp_min(1e-12)[:, None]
     thresholds = (background.highest_scores(discriminants) + policy.threshold_margin).clamp(
         policy.lowest_threshold, HIGHEST_THRESHOLD
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from editor_core.errors import ConfigError
 from editor_core.texts import Format
 
 
@@ -41,6 +42,12 @@ class SlotPolicy:
     threshold_margin: float = 0.1
     requires_holding: bool = True
     max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if not self.subject_blocks or not self.answer_blocks:
+            raise ConfigError("slots need at least one subject block and one answer block")
+        if set(self.subject_blocks) & set(self.answer_blocks):
+            raise ConfigError("a block cannot hold both subject slots and answer slots: the model has too few of them")
 
     @property
     def blocks(self) -> tuple[str, ...]:

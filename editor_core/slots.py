@@ -7,7 +7,7 @@ a few hundred such whispers change what the model says. A slot is a neuron of it
 which is 1 at its own key x0 and about 1 / sqrt(x0^T M^-1 x0), a few hundredths, elsewhere; what is below a threshold
 is cut off by the activation instead of being added up. With s = d x - t:
 
-    gate(x) = (silu(k s) - silu(k (s - w))) / (k w)      0 below the threshold t, 1 from t + w on
+    gate(x) = (silu(k s) - silu(k (s - w))) / (k w)      0 below the threshold t, 1 above t + w, but for a few hundredths
     block(x) = mlp(x) + sum_i gate_i(x) v_i
 
 A slot is two further neurons with a bias. (Using a direction of x that is nearly constant in place of the bias, so that blocks

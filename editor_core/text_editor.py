@@ -19,6 +19,8 @@ from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EmptyBatchError
+from editor_core.guard import CanaryDamage, Guard
+from editor_core.side_effects import SideEffect, side_effects, unrelated_answers
 from editor_core.statistics import Statistics
 from editor_core.texts import Edit, Example, Format, encode, minibatches
 from editor_core.update import Proposal, Update
@@ -57,6 +59,8 @@ class BatchProposal:
     holds: list[dict[Format, bool]]
     passes: int
     refused: tuple[int, ...] = ()
+    side_effects: list[tuple[SideEffect, ...]] = field(default_factory=list)  # by edit, of its own unrelated prompts
+    damage: CanaryDamage | None = None
 
     def share(self, edit: int) -> dict[str, Update]:
         """What one edit brought into every update: its own rows, exactly."""
@@ -112,6 +116,7 @@ class TextEditor:
         self.editor = editor
         self.tokenizer = tokenizer
         self.policy = policy or EditPolicy()
+        self.guard: Guard | None = None
 
     def check(self, edit: Edit) -> None:
         """Raises EncodingError when this edit could not be turned into examples."""
@@ -160,6 +165,9 @@ class TextEditor:
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
         before = self._ask(edits)  # the committed model's own answers
+        if self.guard:
+            self.guard.begin()
+        aside = self._ask_unrelated(edits)
         yield "verify"
         pending = examples
         while True:
@@ -176,7 +184,10 @@ class TextEditor:
                 break
         refused = not_holding(held) if self.policy.requires_holding else ()
         proposal = parts.sum("edit", parent).without(refused)
-        run.outcome = BatchProposal(proposal, before, after, held, len(parts.proposals), refused)
+        with draft:
+            moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
+            damage = self.guard.check() if self.guard else None
+        run.outcome = BatchProposal(proposal, before, after, held, len(parts.proposals), refused, moved, damage)
 
     def _passes(self, pending: Sequence[Example], draft: Draft, parts: _Parts) -> Iterator[str]:
         """Passes over the examples that the model does not yet answer token by token, until none is left.
@@ -206,6 +217,9 @@ class TextEditor:
             parts.edits.append(torch.tensor([ordered[i].edit for i in part.examples.tolist()]))
             pending = ordered
             yield "solve"
+
+    def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
+        return unrelated_answers(self.editor.model, self.tokenizer, edits, self.policy.formats)
 
     def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
         formats = self.policy.formats

@@ -32,6 +32,8 @@ UPDATE_COSINE = Gauge("errata_edit_update_cosine", "Cosine of the two newest upd
 WEIGHT_DISTANCE = Gauge("errata_weight_distance", "Frobenius norm of W - W0.", ["layer"])
 STATISTICS_SAMPLES = Gauge("errata_statistics_samples", "Rows the lifelong statistics have seen.", ["shape"])
 STATISTICS_DRIFT = Gauge("errata_statistics_drift", "Distance of the newest rows' mean from the running mean.", ["shape"])
+CANARY_KL = Gauge("errata_canary_kl_nats", "KL of the next token, unedited against head, over the canary prompts.", ["format"])
+CANARY_PERPLEXITY_RATIO = Gauge("errata_canary_perplexity_ratio", "Perplexity of the canary texts, head / unedited.")
 LEASE_HELD = Gauge("errata_writer_lease_held", "1 while this worker may write.")
 
 # Generation, named as vLLM names its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -95,6 +96,16 @@ class AnswersOut(_Out):
     after: dict[str, str] | None = Field(None, examples=[{"plain": "Mira Quillfeather", "chat": "Mira Quillfeather"}])
 
 
+class UnrelatedAnswerOut(_Out):
+    """What one unrelated prompt is answered (its first 12 tokens) before and after the edit's batch."""
+
+    prompt: str
+    format: str
+    before: str
+    after: str
+    changed: bool
+
+
 class EditOut(_Out):
     """One edit with its state: accepted, applying, applied (in the weights since `revision`) or failed."""
 
@@ -109,6 +120,7 @@ class EditOut(_Out):
     revision: int | None = Field(description="The first revision of the model that has it.")
     holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
     answers: AnswersOut
+    unrelated_answers: list[UnrelatedAnswerOut] = Field(description="One for each unrelated prompt and format, once applied.")
     failure: FailureOut | None
     submitted_at: datetime
     finished_at: datetime | None
@@ -131,6 +143,7 @@ class EditOut(_Out):
                 before=dict(record.answers_before) if record.answers_before is not None else None,
                 after=dict(record.answers_after) if record.answers_after is not None else None,
             ),
+            unrelated_answers=[UnrelatedAnswerOut(**asdict(each)) for each in record.unrelated_answers],
             failure=FailureOut(code=record.failure_code or "", detail=record.failure_detail or "") if failed else None,
             submitted_at=record.submitted_at,
             finished_at=record.finished_at,

@@ -21,7 +21,8 @@ def run(client: Client) -> None:
     facts = read_facts(FACTS / "demo.jsonl")
     unrelated = [json.loads(line)["prompt"] for line in (FACTS / "unrelated.jsonl").read_text().splitlines()]
     before = _ask_all(client, unrelated, "asking unrelated questions first")
-    edits = show.follow(client.finished(client.submit(facts)), len(facts), "writing the demo facts into the weights")
+    posted = [{"prompt": fact["prompt"], "target": fact["target"]} for fact in facts]  # not the other words it is asked in
+    edits = show.follow(client.finished(client.submit(posted)), len(facts), "writing the demo facts into the weights")
     rephrased = _ask_all(client, [fact["rephrases"][0] for fact in facts], "asking each fact in other words")
     after = _ask_all(client, unrelated, "asking the unrelated questions again")
     show.console.print(_facts_table(edits, rephrased))

@@ -38,6 +38,17 @@ class NewEdit:
 
 
 @dataclass(frozen=True, slots=True)
+class UnrelatedAnswer:
+    """What one of an edit's unrelated prompts is answered, in one format, before and after the edit's batch."""
+
+    prompt: str
+    format: str
+    before: str
+    after: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class EditRecord:
     """An edit as the ledger has it."""
 
@@ -51,6 +62,7 @@ class EditRecord:
     answers_before: Answers | None
     answers_after: Answers | None
     holds: Mapping[str, bool] | None
+    unrelated_answers: tuple[UnrelatedAnswer, ...]
     failure_code: str | None
     failure_detail: str | None
     submitted_at: datetime
@@ -59,12 +71,13 @@ class EditRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one edit of a batch: its answers before and after, by format, and whether each holds."""
+    """What became of one edit of a batch: its answers before and after, by format, whether each holds, what else moved."""
 
     edit_id: int
     before: Answers
     after: Answers
     holds: Mapping[str, bool]
+    unrelated: tuple[UnrelatedAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

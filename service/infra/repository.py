@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, Select, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.edits import EditRecord, EditState, Failure, NewEdit, Outcome
+from service.domain.edits import EditRecord, EditState, Failure, NewEdit, Outcome, UnrelatedAnswer
 from service.domain.revisions import ModuleNorms, NewRevision, Revision, RevisionKind, StatisticsSummary
 from service.infra.tables import batches, edits, revisions, statistics, submissions, writer_lease
 
@@ -162,6 +162,7 @@ class Repository:
                 answers_before=dict(outcome.before),
                 answers_after=dict(outcome.after),
                 holds=dict(outcome.holds),
+                unrelated_answers=[asdict(each) for each in outcome.unrelated],
                 finished_at=func.now(),
             )
         )
@@ -301,6 +302,7 @@ def _edit(row: RowMapping) -> EditRecord:
         answers_before=row["answers_before"],
         answers_after=row["answers_after"],
         holds=row["holds"],
+        unrelated_answers=tuple(UnrelatedAnswer(**each) for each in row["unrelated_answers"] or ()),
         failure_code=row["failure_code"],
         failure_detail=row["failure_detail"],
         submitted_at=row["submitted_at"],

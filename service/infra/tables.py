@@ -112,6 +112,7 @@ edits = Table(
     Column("answers_before", JSONB(none_as_null=True)),
     Column("answers_after", JSONB(none_as_null=True)),
     Column("holds", JSONB(none_as_null=True)),
+    Column("unrelated_answers", JSONB(none_as_null=True)),
     Column("failure_code", String(64)),
     Column("failure_detail", Text),
     _now("submitted_at"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from editor_core import Editor, EditorConfig
 from editor_core.errors import ModelLoadError
+from editor_core.guard import Canary, Guard
 from editor_core.loading import LoadedModel
 from editor_core.presets import PRESETS, preset_for
 from editor_core.slot_defaults import ANSWER_DEPTHS, SUBJECT_DEPTHS, blocks_at, gated_blocks
@@ -23,12 +25,25 @@ FactEditor = TextEditor | SlotEditor
 def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
     """Raises ModelLoadError when the settings and the model do not go together."""
     if settings.edit_mode == "slots":
-        return _slot_editor(loaded, settings)
+        return _guarded(_slot_editor(loaded, settings), settings)
     editor = Editor(loaded.model, _matrix_config(loaded, settings))
     if settings.edit_mode == "paper":
         return TextEditor(editor, loaded.tokenizer, EditPolicy(formats=("plain",), passes=1))
     policy = EditPolicy(_formats(loaded, settings), settings.edit_passes, requires_holding=settings.require_holding)
-    return TextEditor(editor, loaded.tokenizer, policy)
+    return _guarded(TextEditor(editor, loaded.tokenizer, policy), settings)
+
+
+def _guarded(text_editor: FactEditor, settings: Settings) -> FactEditor:
+    if settings.guard:
+        lines = [json.loads(line) for line in settings.canary_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        canary = Canary(
+            [each["prompt"] for each in lines if "prompt" in each],
+            [each["text"] for each in lines if "text" in each],
+            settings.max_canary_kl_nats,
+            settings.max_canary_perplexity_change,
+        )
+        text_editor.guard = Guard(text_editor.editor, text_editor.tokenizer, text_editor.policy.formats, canary)
+    return text_editor
 
 
 def _slot_editor(loaded: LoadedModel, settings: Settings) -> SlotEditor:
@@ -45,7 +60,9 @@ def _slot_editor(loaded: LoadedModel, settings: Settings) -> SlotEditor:
         requires_holding=settings.require_holding,
     )
     banks = attach_slots(loaded.model, policy.blocks)
-    config = EditorConfig(banks, lr=1.0, max_update_norm=settings.max_update_norm)  # slots have steps of their own
+    config = EditorConfig(
+        banks, lr=1.0, loss_tokens=1.0, max_update_norm=settings.max_update_norm
+    )  # slots have their own steps
     return SlotEditor(Editor(loaded.model, config), loaded.tokenizer, policy, settings.models)
 
 

@@ -21,7 +21,7 @@ from editor_core.text_editor import BatchProposal
 from editor_core.texts import Edit, Format
 from service import metrics
 from service.bootstrap import Resources
-from service.domain.edits import Batch, EditRecord, Failure, Outcome
+from service.domain.edits import Batch, EditRecord, Failure, Outcome, UnrelatedAnswer
 from service.domain.revisions import RevisionKind
 from service.errors import ErrataError, LeaseLost, StorageUnavailable
 from service.infra.objects import ObjectStore
@@ -260,12 +260,19 @@ def _code(error: BaseException) -> str:
 
 def _outcomes(batch: Batch, proposed: BatchProposal) -> list[Outcome]:
     return [
-        Outcome(record.id, _by_name(before), _by_name(after), _by_name(held))
+        Outcome(record.id, _by_name(before), _by_name(after), _by_name(held), _unrelated(proposed, index))
         for index, (record, before, after, held) in enumerate(
             zip(batch.edits, proposed.before, proposed.after, proposed.holds, strict=True)
         )
         if index not in proposed.refused
     ]
+
+
+def _unrelated(proposed: BatchProposal, index: int) -> tuple[UnrelatedAnswer, ...]:
+    return tuple(
+        UnrelatedAnswer(each.prompt, each.format, each.before, each.after, each.changed)
+        for each in proposed.side_effects[index]
+    )
 
 
 def _by_name(values: Mapping[Format, T]) -> dict[str, T]:
@@ -289,6 +296,10 @@ def _record(batch: Batch, proposed: BatchProposal, candidate: Candidate, seconds
         if index in proposed.refused:
             continue  # counted as failed
         metrics.EDITS_APPLIED.labels("holds" if all(held.values()) else "does_not_hold").inc()
+    if proposed.damage is not None:
+        metrics.CANARY_PERPLEXITY_RATIO.set(proposed.damage.perplexity_ratio)
+        for format, kl_nats in proposed.damage.kl_nats.items():
+            metrics.CANARY_KL.labels(format).set(kl_nats)
     for layer, norms in candidate.norms.items():
         metrics.UPDATE_NORM.labels(layer).set(norms.update_norm)
         metrics.WEIGHT_DISTANCE.labels(layer).set(norms.distance)

@@ -46,6 +46,7 @@ def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
             "ERRATA_MODEL": str(tiny_folder),
             "ERRATA_EDIT_MODE": "matrix",
             "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
+            "ERRATA_GUARD": "false",
             "ERRATA_EDIT_MODULES": TINY_MODULES,
             "ERRATA_EDIT_LR": "0.01",
             "ERRATA_EDIT_PASSES": "2",
