@@ -71,7 +71,8 @@ class Guard:
         change = abs(after.perplexity_ratio / before.perplexity_ratio - 1)
         if not change <= self._canary.max_perplexity_change:
             raise TooMuchDamageError(
-                f"it changes the perplexity of plain text by {change:.2%}; the limit is {self._canary.max_perplexity_change:.2%}"
+                f"it changes the perplexity of plain text by {change:.2%}; "
+                f"the limit is {self._canary.max_perplexity_change:.2%}"
             )
         return after
 

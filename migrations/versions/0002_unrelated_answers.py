@@ -17,9 +17,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column(
-        "edits", sa.Column("unrelated_answers", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True)
-    )
+    column_type = postgresql.JSONB(none_as_null=True, astext_type=sa.Text())
+    op.add_column("edits", sa.Column("unrelated_answers", column_type, nullable=True))
 
 
 def downgrade() -> None:
