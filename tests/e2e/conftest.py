@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from service_processes import Service
 
-from tests.conftest import TINY_MODULES, Servers
+from tests.conftest import MODELS, TINY_MODULES, Servers
 
 Start = Callable[..., Service]
 
@@ -25,6 +25,7 @@ def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
             "REDIS_URL": servers.redis_url,
             "ERRATA_REDIS_PREFIX": f"test-{uuid.uuid4().hex[:12]}",
             "ERRATA_DATA_DIR": str(folder),
+            "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()),  # the unpacked model and what it usually reads, made once
             "ERRATA_LEASE_TTL_S": "2",
             "ERRATA_SWEEP_INTERVAL_S": "0.5",
             "ERRATA_GENERATE_TIMEOUT_S": "280",
