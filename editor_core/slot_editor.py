@@ -240,9 +240,11 @@ class SlotEditor:
 
     def _add_answer_slots(self, work: _Work, rows: SlotRows, examples: Sequence[Example]) -> None:
         edit_of = torch.tensor([each.edit for each in examples])
+        first = torch.tensor([len(each.prompt) - 1 for each in examples])[rows.example] == rows.position
+        floor = torch.where(first, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
         for module in self._modules(self.policy.answer_blocks):
             x = rows.inputs[module.name]
-            made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy)
+            made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy, floor)
             self._add_slots(work, module.name, made, edit_of[rows.example])
 
     def _polyak_step(self, work: _Work, rows: SlotRows, examples: Sequence[Example], wanting: torch.Tensor) -> None:

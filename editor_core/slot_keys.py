@@ -37,10 +37,17 @@ def subject_positions(examples: Sequence[Example], rows: SlotRows, background: B
     return chosen
 
 
-def detectors(x: torch.Tensor, owners: torch.Tensor, background: BlockBackground, policy: SlotPolicy) -> torch.Tensor:
+def detectors(
+    x: torch.Tensor,
+    owners: torch.Tensor,
+    background: BlockBackground,
+    policy: SlotPolicy,
+    lowest_threshold: torch.Tensor | None = None,
+) -> torch.Tensor:
     """One slot for each owner 0..S-1, open for all inputs of its own: S × (d_in + 1) rows [d, t].
 
-    x: N × d_in inputs, owners: (N,) int64. The discriminant is scaled so that the lowest score of its own inputs is 1.
+    x: N × d_in inputs, owners: (N,) int64, lowest_threshold: (S,), or None for the policy's own. The discriminant is scaled so
+    that the lowest score of its own inputs is 1.
     """
     count = int(owners.max()) + 1
     sums = torch.zeros(count, x.shape[1]).index_add_(0, owners, x)
@@ -51,7 +58,8 @@ def detectors(x: torch.Tensor, owners: torch.Tensor, background: BlockBackground
     # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
     own_centre = (centre * discriminants).sum(1)
     discriminants = discriminants / torch.maximum(lowest, LEAST_ALIKE * own_centre).clamp_min(1e-12)[:, None]
-    thresholds = (background.highest_scores(discriminants) + policy.threshold_margin).clamp(
-        policy.lowest_threshold, HIGHEST_THRESHOLD
+    floor = torch.full((count,), policy.lowest_threshold) if lowest_threshold is None else lowest_threshold
+    thresholds = torch.maximum(background.highest_scores(discriminants) + policy.threshold_margin, floor).clamp_max(
+        HIGHEST_THRESHOLD
     )
     return torch.cat([discriminants, thresholds[:, None]], 1)

@@ -23,6 +23,8 @@ class SlotPolicy:
     momentum           of the subject's steps
     confidence         every token of an answer is to have this probability at least
     lowest_threshold   a slot opens at no score below this (1 is its own key)
+    lowest_later_threshold   the same for an answer's later tokens: what was said before them makes their inputs alike however
+                       the question was put, and unlike a number or a name elsewhere
     threshold_margin   and this much above the highest score of the background
     requires_holding   leave edits that do not hold out of the proposal
     max_tokens         longest prompt + target accepted, in tokens
@@ -39,6 +41,7 @@ class SlotPolicy:
     momentum: float = 0.5
     confidence: float = 0.6
     lowest_threshold: float = 0.4
+    lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1
     requires_holding: bool = True
     max_tokens: int = 1024
