@@ -37,7 +37,7 @@ from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import gates
 from editor_core.statistics import Statistics
 from editor_core.text_editor import Answers, BatchProposal, BatchRun, not_holding
-from editor_core.texts import Edit, Example, Format, encode, minibatches
+from editor_core.texts import Edit, Example, encode, minibatches
 from editor_core.update import Proposal, Update
 
 WARMUP_MINIBATCH = 10
@@ -342,6 +342,3 @@ def _answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:
         float(rows.losses.sum() / answer.sum()),
         len(examples),
     )
-
-
-__all__ = ["Format", "SlotEditor", "SlotPolicy"]
