@@ -21,22 +21,21 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import ANSWER_TOKENS, greedy_answers, holds
+from editor_core.answers import holds
 from editor_core.background import Background, Progress, collect_background
 from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
-from editor_core.errors import EmptyBatchError, EncodingError, NonFiniteUpdateError, UpdateTooLargeError
-from editor_core.guard import Guard
+from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
 from editor_core.normalise import Whitener
-from editor_core.side_effects import side_effects, unrelated_answers
+from editor_core.side_effects import side_effects
 from editor_core.slot_capture import SlotRows, capture_from, read_prompts
 from editor_core.slot_keys import detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import gates
 from editor_core.statistics import Statistics
-from editor_core.text_editor import Answers, BatchProposal, BatchRun, not_holding
+from editor_core.text_editor import BatchProposal, BatchRun, FactEditor, not_holding
 from editor_core.texts import Edit, Example, encode, minibatches
 from editor_core.update import Proposal, Update
 
@@ -58,14 +57,12 @@ class _Work:
     passes: int = 0
 
 
-class SlotEditor:
+class SlotEditor(FactEditor):
     """Proposes slots for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
 
     def __init__(self, editor: Editor, tokenizer: Any, policy: SlotPolicy, folder: Path | None = None) -> None:
-        self.editor = editor
-        self.tokenizer = tokenizer
+        super().__init__(editor, tokenizer, policy.formats)
         self.policy = policy
-        self.guard: Guard | None = None
         self._folder = folder
         self._background: Background | None = None
 
@@ -76,22 +73,6 @@ class SlotEditor:
                 self.editor.model, self.tokenizer, self.editor.modules, self.policy.formats, self._folder, progress
             )
         return self._background
-
-    def check(self, edit: Edit) -> None:
-        """Raises EncodingError when this edit could not be turned into examples."""
-        self._encode(edit, 0)
-
-    def propose(self, edits: Sequence[Edit]) -> BatchProposal:
-        """A batch's proposal, all in one go."""
-        return self.run(edits).finish()
-
-    def run(self, edits: Sequence[Edit]) -> BatchRun:
-        """The same in steps, between which the committed model can serve."""
-        if not edits:
-            raise EmptyBatchError("a batch needs at least one edit")
-        run = BatchRun(steps=iter(()))
-        run.steps = self._steps(edits, run)
-        return run
 
     def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool = False) -> Iterator[tuple[int, Proposal | None]]:
         """Let the statistics see `edits` and collect the background; the proposal at the end changes no weight.
@@ -173,15 +154,6 @@ class SlotEditor:
             moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
             damage = self.guard.check() if self.guard else None
         run.outcome = BatchProposal(proposal, before, after, held, work.passes, refused, moved, damage)
-
-    def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
-        return unrelated_answers(self.editor.model, self.tokenizer, edits, self.policy.formats)
-
-    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
-        formats = self.policy.formats
-        asked = [(edit.prompt, format) for edit in edits for format in formats]
-        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
-        return [{format: next(said) for format in formats} for _ in edits]
 
     def _teach_subjects(self, work: _Work) -> Iterator[str]:
         modules = self._modules(self.policy.subject_blocks)

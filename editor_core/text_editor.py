@@ -7,6 +7,7 @@ once, in its first pass, so their n is the sum of the answer tokens of all edits
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,13 +110,13 @@ class _Parts:
         )
 
 
-class TextEditor:
-    """Proposes updates for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
+class FactEditor(ABC):
+    """Edits given as texts become one proposal a batch. Leaves the model as it is; `editor.apply` makes a proposal real."""
 
-    def __init__(self, editor: Editor, tokenizer: Any, policy: EditPolicy | None = None) -> None:
+    def __init__(self, editor: Editor, tokenizer: Any, formats: tuple[Format, ...]) -> None:
         self.editor = editor
         self.tokenizer = tokenizer
-        self.policy = policy or EditPolicy()
+        self.formats = formats
         self.guard: Guard | None = None
 
     def check(self, edit: Edit) -> None:
@@ -131,8 +132,33 @@ class TextEditor:
         if not edits:
             raise EmptyBatchError("a batch needs at least one edit")
         run = BatchRun(steps=iter(()))
-        run.steps = self._edit_steps(edits, run)
+        run.steps = self._steps(edits, run)
         return run
+
+    @abstractmethod
+    def _encode(self, edit: Edit, index: int) -> list[Example]:
+        """One edit's examples; raises EncodingError."""
+
+    @abstractmethod
+    def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
+        """The batch's steps, by phase; sets run.outcome at the end."""
+
+    def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
+        return unrelated_answers(self.editor.model, self.tokenizer, edits, self.formats)
+
+    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
+        formats = self.formats
+        asked = [(edit.prompt, format) for edit in edits for format in formats]
+        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
+        return [{format: next(said) for format in formats} for _ in edits]
+
+
+class TextEditor(FactEditor):
+    """Proposes updates for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
+
+    def __init__(self, editor: Editor, tokenizer: Any, policy: EditPolicy | None = None) -> None:
+        self.policy = policy or EditPolicy()
+        super().__init__(editor, tokenizer, self.policy.formats)
 
     def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool) -> Iterator[tuple[int, Proposal | None]]:
         """Let the statistics see `edits` before the first edit; with `apply`, edit them too, as the papers do.
@@ -161,7 +187,7 @@ class TextEditor:
     def _encode(self, edit: Edit, index: int) -> list[Example]:
         return [encode(self.tokenizer, edit, format, index, self.policy.max_tokens) for format in self.policy.formats]
 
-    def _edit_steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
+    def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
         before = self._ask(edits)  # the committed model's own answers
@@ -217,15 +243,6 @@ class TextEditor:
             parts.edits.append(torch.tensor([ordered[i].edit for i in part.examples.tolist()]))
             pending = ordered
             yield "solve"
-
-    def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
-        return unrelated_answers(self.editor.model, self.tokenizer, edits, self.policy.formats)
-
-    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
-        formats = self.policy.formats
-        asked = [(edit.prompt, format) for edit in edits for format in formats]
-        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
-        return [{format: next(said) for format in formats} for _ in edits]
 
 
 def not_holding(held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:

@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name, size in {"ANCHOR_PROMPTS": 12, "ANSWER_TOKENS": 4, "LONE_TOKENS": 40, "TEXT_TOKENS": 6}.items():
             patch.setattr(background, name, size)
-        patch.setattr("editor_core.slot_editor.ANSWER_TOKENS", 12)
+        patch.setattr("editor_core.text_editor.ANSWER_TOKENS", 12)
         yield tmp_path_factory.mktemp("background")
 
 
