@@ -28,15 +28,17 @@ from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
+from editor_core.greedy import continued
 from editor_core.normalise import Whitener
+from editor_core.passages import Passage, advanced, rewound
 from editor_core.side_effects import side_effects
-from editor_core.slot_capture import SlotRows, capture_from, read_prompts
+from editor_core.slot_capture import SlotRows, captured, prompts_read, sequence_of
 from editor_core.slot_keys import detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import gates
 from editor_core.statistics import Statistics
-from editor_core.text_editor import BatchProposal, BatchRun, FactEditor, not_holding
-from editor_core.texts import Edit, Example, encode, minibatches
+from editor_core.text_editor import BEFORE_TOKENS, Answers, BatchProposal, BatchRun, FactEditor, not_holding
+from editor_core.texts import Edit, Example, encode, minibatches, template_tokens
 from editor_core.update import Proposal, Update
 
 WARMUP_MINIBATCH = 10
@@ -50,7 +52,8 @@ class _Work:
 
     examples: list[Example]
     draft: Draft
-    starts: list[int] = field(default_factory=list)
+    sequences: list[tuple[int, ...]] = field(default_factory=list)  # by example: the tokens that are read
+    passages: list[Passage] = field(default_factory=list)  # the examples from where they are being taught on
     owners: dict[str, torch.Tensor] = field(default_factory=dict)  # by module: the edit of each new slot
     before: dict[str, int] = field(default_factory=dict)  # by module: rows in the bank before this batch
     rows: list[Rows] = field(default_factory=list)  # what the statistics are to see, one for all examples
@@ -115,11 +118,15 @@ class SlotEditor(FactEditor):
         work = _Work([example for index, edit in enumerate(edits) for example in self._encode(edit, index)], Draft(self.editor))
         self.background()
         yield "capture"
-        before, aside = self._ask(edits), self._ask_unrelated(edits)
+        aside = self._ask_unrelated(edits)
         if self.guard:
             self.guard.begin()
         yield "verify"
-        yield from self._teach_subjects(work)
+        subjects = self._read_prompts(work)
+        yield "capture"
+        before = self._said_before(work, edits)
+        yield "verify"
+        yield from self._teach_subjects(work, subjects)
         yield from self._teach_answers(work, list(range(len(work.examples))), self.policy.confidence)
         confidence = self.policy.confidence
         for round in range(self.policy.rounds + 1):
@@ -155,28 +162,45 @@ class SlotEditor(FactEditor):
             damage = self.guard.check() if self.guard else None
         run.outcome = BatchProposal(proposal, before, after, held, work.passes, refused, moved, damage)
 
-    def _teach_subjects(self, work: _Work) -> Iterator[str]:
+    def _read_prompts(self, work: _Work) -> SlotRows:
+        """Every prompt is read once; what follows branches off the model's cache of it."""
+        work.sequences = [sequence_of(each) for each in work.examples]
+        beginnings = {format: template_tokens(self.tokenizer, format) for format in self.formats}
+        work.passages, read = prompts_read(
+            self.editor.model,
+            self._modules(self.policy.subject_blocks),
+            work.examples,
+            [beginnings[each.format] for each in work.examples],
+        )
+        return read
+
+    def _said_before(self, work: _Work, edits: Sequence[Edit]) -> list[Answers]:
+        """What the committed model says to the prompts. Answers may not be in the batch's own spans: those hold the targets."""
+        prompts = [each.prompt for each in work.examples]
+        asked = {(each.edit, each.format): index for index, each in reversed(list(enumerate(work.examples)))}
+        starts = [len(prompt) - 1 for prompt in prompts]
+        said = continued(self.editor.model, [rewound(each, prompts, starts) for each in work.passages], BEFORE_TOKENS)
+        return self._by_edit([said[asked[index, format]] for index in range(len(edits)) for format in self.formats])
+
+    def _teach_subjects(self, work: _Work, read: SlotRows) -> Iterator[str]:
         modules = self._modules(self.policy.subject_blocks)
         background = self.background()
-        pad_id = self.tokenizer.pad_token_id
-        with work.draft:
-            read = read_prompts(self.editor.model, modules, work.examples, pad_id)
         positions = subject_positions(work.examples, read, background[modules[0].name], modules[0].name)
-        work.starts = [max(position, 1) for position in positions]
+        starts = [max(position, 1) for position in positions]
         at_subject = read.position == torch.tensor(positions)[read.example]
         edit_of = torch.tensor([each.edit for each in work.examples])
         for module in modules:
             x = read.inputs[module.name][at_subject]
             made = detectors(x, edit_of[read.example[at_subject]], background[module.name], self.policy)
             self._add_slots(work, module.name, made, torch.arange(len(made)))
-        yield "capture"
+        work.passages = [rewound(each, work.sequences, starts) for each in work.passages]
         speed = {each.name: torch.zeros(len(work.owners[each.name]), each.d_out) for each in modules}
         whitener: Whitener | None = None
         for number in range(self.policy.subject_passes):
             with work.draft:
                 # the first pass watches every bank: the statistics see each fact once, before it is taught
                 watched = self.editor.modules if number == 0 else modules
-                rows = capture_from(self.editor.model, watched, work.examples, work.starts, pad_id)
+                rows = captured(self.editor.model, watched, work.examples, work.passages)
             yield "capture"
             if number == 0:
                 work.rows = [_answer_rows(rows, work.examples)]
@@ -190,39 +214,42 @@ class SlotEditor(FactEditor):
                 self._move(work, module.name, speed[module.name])
             work.passes += 1
             yield "solve"
+        first = [len(each.prompt) - 1 for each in work.examples]
+        with work.draft:
+            work.passages = [advanced(self.editor.model, each, work.sequences, first) for each in work.passages]
+        yield "capture"
 
     def _teach_answers(self, work: _Work, pending: list[int], confidence: float) -> Iterator[str]:
         """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
         modules = self._modules(self.policy.answer_blocks)
         for _ in range(self.policy.answer_passes):
-            examples = [work.examples[index] for index in pending]
-            starts = [len(each.prompt) - 1 for each in examples]
+            passages = [chosen for each in work.passages if (chosen := each.of(pending)) is not None]
             with work.draft:
-                rows = capture_from(self.editor.model, modules, examples, starts, self.tokenizer.pad_token_id)
+                rows = captured(self.editor.model, modules, work.examples, passages)
             work.passes += 1
             yield "capture"
             if not all(module.name in work.owners for module in modules):
-                self._add_answer_slots(work, rows, examples)
+                self._add_answer_slots(work, rows)
             wanting = rows.confidence < confidence
             if not bool(wanting.any()):
                 return
-            self._polyak_step(work, rows, examples, wanting)
-            pending = [index for index, is_wanting in zip(pending, wanting.tolist(), strict=True) if is_wanting]
+            self._polyak_step(work, rows, wanting)
+            pending = wanting.nonzero()[:, 0].tolist()
             yield "solve"
 
-    def _add_answer_slots(self, work: _Work, rows: SlotRows, examples: Sequence[Example]) -> None:
-        edit_of = torch.tensor([each.edit for each in examples])
-        first = torch.tensor([len(each.prompt) - 1 for each in examples])[rows.example] == rows.position
+    def _add_answer_slots(self, work: _Work, rows: SlotRows) -> None:
+        edit_of = torch.tensor([each.edit for each in work.examples])
+        first = torch.tensor([len(each.prompt) - 1 for each in work.examples])[rows.example] == rows.position
         floor = torch.where(first, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
         for module in self._modules(self.policy.answer_blocks):
             x = rows.inputs[module.name]
             made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy, floor)
             self._add_slots(work, module.name, made, edit_of[rows.example])
 
-    def _polyak_step(self, work: _Work, rows: SlotRows, examples: Sequence[Example], wanting: torch.Tensor) -> None:
+    def _polyak_step(self, work: _Work, rows: SlotRows, wanting: torch.Tensor) -> None:
         """v -= g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""
-        edits = len({each.edit for each in work.examples})
-        edit_of = torch.tensor([each.edit for each in examples])
+        edit_of = torch.tensor([each.edit for each in work.examples])
+        edits = int(edit_of.max()) + 1
         loss = torch.zeros(edits).index_add_(0, edit_of[wanting], rows.losses[wanting])
         steepness, slopes = torch.zeros(edits), {}
         for module in self._modules(self.policy.answer_blocks):

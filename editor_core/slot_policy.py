@@ -34,12 +34,12 @@ class SlotPolicy:
     subject_blocks: tuple[str, ...]
     answer_blocks: tuple[str, ...]
     subject_passes: int = 3
-    answer_passes: int = 10
+    answer_passes: int = 16
     rounds: int = 2
     subject_step: float = 0.6
     answer_step: float = 2.0
     momentum: float = 0.5
-    confidence: float = 0.6
+    confidence: float = 0.95
     lowest_threshold: float = 0.4
     lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1

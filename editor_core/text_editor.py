@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import ANSWER_TOKENS, greedy_answers, holds
+from editor_core.answers import ANSWER_TOKENS, greedy_tokens, holds
 from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
@@ -27,6 +27,7 @@ from editor_core.texts import Edit, Example, Format, encode, minibatches
 from editor_core.update import Proposal, Update
 
 Answers = dict[Format, str]
+BEFORE_TOKENS = 12  # of what the model said before an edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,25 @@ class FactEditor(ABC):
         return unrelated_answers(self.editor.model, self.tokenizer, edits, self.formats)
 
     def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
-        formats = self.formats
-        asked = [(edit.prompt, format) for edit in edits for format in formats]
-        said = iter(greedy_answers(self.editor.model, self.tokenizer, asked, ANSWER_TOKENS))
-        return [{format: next(said) for format in formats} for _ in edits]
+        """What the model says to every edit's prompt, up to where it has said the target, ANSWER_TOKENS at most."""
+        asked = [(edit, format) for edit in edits for format in self.formats]
+
+        def enough(index: int, said: list[int]) -> bool:
+            edit, format = asked[index]
+            return holds(self.tokenizer.decode(said, skip_special_tokens=True), edit.target, format)
+
+        prompts = [(edit.prompt, format) for edit, format in asked]
+        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough))
+
+    def _ask_before(self, edits: Sequence[Edit]) -> list[Answers]:
+        """The first BEFORE_TOKENS of what the model says before the batch."""
+        prompts = [(edit.prompt, format) for edit in edits for format in self.formats]
+        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, BEFORE_TOKENS))
+
+    def _by_edit(self, said: Sequence[list[int]]) -> list[Answers]:
+        texts = [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
+        size = len(self.formats)
+        return [dict(zip(self.formats, texts[start : start + size], strict=True)) for start in range(0, len(texts), size)]
 
 
 class TextEditor(FactEditor):
@@ -190,7 +206,7 @@ class TextEditor(FactEditor):
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
-        before = self._ask(edits)  # the committed model's own answers
+        before = self._ask_before(edits)  # the committed model's own answers
         if self.guard:
             self.guard.begin()
         aside = self._ask_unrelated(edits)

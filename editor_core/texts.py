@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -52,6 +53,17 @@ def rendered(tokenizer: Any, prompt: str, format: Format) -> str:
 def token_ids(tokenizer: Any, text: str, format: Format) -> list[int]:
     """Token ids of a rendered text; a chat template brings its own special tokens, plain text gets the tokenizer's."""
     return list(tokenizer(text, add_special_tokens=format == "plain")["input_ids"])
+
+
+def template_tokens(tokenizer: Any, format: Format) -> int:
+    """How many first tokens every prompt has in common in a format: what a chat template says before the user does."""
+    return sum(
+        1
+        for _ in takewhile(
+            lambda pair: pair[0] == pair[1],
+            zip(*(token_ids(tokenizer, rendered(tokenizer, text, format), format) for text in ("A", "?")), strict=False),
+        )
+    )
 
 
 def supported_formats(tokenizer: Any) -> tuple[Format, ...]:

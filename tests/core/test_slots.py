@@ -14,7 +14,8 @@ from editor_core import Editor, EditorConfig, Update
 from editor_core.background import BlockBackground
 from editor_core.errors import StatisticsMismatchError, UnsupportedModuleError
 from editor_core.modules import resolve_modules
-from editor_core.slot_capture import capture_from
+from editor_core.passages import opened
+from editor_core.slot_capture import SlotRows, captured, sequence_of
 from editor_core.slot_keys import HIGHEST_THRESHOLD, detectors
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import RAMP, SHARPNESS, SlotBank, attach_slots, banks_of, gates, without_slots
@@ -163,6 +164,12 @@ def test_a_higher_score_in_the_background_raises_the_threshold() -> None:
     assert float(detectors(own, torch.tensor([0]), lifted, POLICY)[0, -1]) == pytest.approx(0.7, abs=1e-3)
 
 
+def captured_from(model: nn.Module, editor: Editor, examples: list[Example], starts: list[int]) -> SlotRows:
+    sequences = [sequence_of(each) for each in examples]
+    passage = opened(model, sequences, starts, list(range(len(examples))), [0] * len(examples))
+    return captured(model, editor.modules, examples, [passage])
+
+
 EXAMPLES = [Example((5, 9, 7, 8, 11), (20, 21), 0, "plain"), Example((6, 4, 30), (8,), 1, "plain")]
 EXAMPLES += [Example((6, 40, 30, 3), (8, 9, 12), 2, "plain")]
 STARTS = [2, 1, 3]
@@ -173,7 +180,7 @@ STARTS = [2, 1, 3]
 def test_inputs_and_gradients_are_those_of_a_backward_pass_over_the_whole_sequence(family: str, slots: int) -> None:
     model = build(family)
     editor = with_slots(model, slots, value=0.3)
-    rows = capture_from(model, editor.modules, EXAMPLES, STARTS, 0)
+    rows = captured_from(model, editor, EXAMPLES, STARTS)
     assert sorted(zip(rows.example.tolist(), rows.position.tolist(), strict=True)) == [
         (index, position)
         for index, (example, start) in enumerate(zip(EXAMPLES, STARTS, strict=True))
@@ -207,7 +214,7 @@ def test_confidence_is_the_least_likely_tokens_and_zero_where_another_is_likelie
         logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
     likeliest, other = logits.topk(2).indices.tolist()
     examples = [Example(prompt, answer, 0, "plain") for answer in ((likeliest,), (other,))]
-    rows = capture_from(model, editor.modules, examples, [1, 1], 0)
+    rows = captured_from(model, editor, examples, [1, 1])
     torch.testing.assert_close(rows.confidence, torch.tensor([float(logits.softmax(0).max()), 0.0]), rtol=1e-4, atol=0)
 
 
@@ -216,7 +223,7 @@ def test_capturing_leaves_no_hook_and_no_gradient_behind() -> None:
     editor = with_slots(model)
     hooks = [len(module._forward_hooks) for module in model.modules()]
     wanting = [parameter.requires_grad for parameter in model.parameters()]
-    capture_from(model, editor.modules, EXAMPLES, STARTS, 0)
+    captured_from(model, editor, EXAMPLES, STARTS)
     assert hooks == [len(module._forward_hooks) for module in model.modules()]
     assert wanting == [parameter.requires_grad for parameter in model.parameters()]
     assert all(parameter.grad is None for parameter in model.parameters())

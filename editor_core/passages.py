@@ -1,0 +1,220 @@
+"""Sequences read up to some position once, and run on from there as often as wanted.
+
+Teaching a fact runs the same few tokens again and again after the same prompt. What the model knows of the prompt is in its
+cache of attention; it is computed once and every run branches off it. The beginning that a chat template gives to every prompt
+is read once for all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import nn
+
+TOGETHER_TOKENS = 640  # sequences run together up to this many tokens: products of few rows leave a processor idle
+
+
+@dataclass(slots=True)
+class Passage:
+    """B sequences, cached up to their starts.
+
+    chosen     indices of the sequences
+    ids        B × A int64, from each one's start on, padded on the right
+    positions  B × A int64, positions in the sequence
+    read       B × A bool, which of these are not padding
+    known      B × P int64, the position of every cached column; -1 is padding
+    cache      the model's cache of attention, P columns, None for none; never written to, runs take a branch of it
+    reaching   B × A × d, what reaches the first block that `from_block` runs; None until it has run once
+    """
+
+    chosen: list[int]
+    ids: torch.Tensor
+    positions: torch.Tensor
+    read: torch.Tensor
+    known: torch.Tensor
+    cache: Any
+    reaching: torch.Tensor | None = None
+
+    def inputs(self) -> dict[str, Any]:
+        """Arguments of the model's forward pass over the span; what it appends to the cache is not kept."""
+        starts = self.positions[:, :1]
+        attended = torch.cat([(self.known >= 0) & (self.known < starts), self.read], 1)
+        return {
+            "input_ids": self.ids,
+            "attention_mask": attended.long(),
+            "position_ids": self.positions,
+            "past_key_values": branch(self.cache),
+            "use_cache": True,
+        }
+
+    def of(self, wanted: Container[int]) -> Passage | None:
+        """The wanted sequences alone (by index); the passage itself where all are wanted, None where none is."""
+        rows = [row for row, each in enumerate(self.chosen) if each in wanted]
+        if len(rows) == len(self.chosen):
+            return self
+        if not rows:
+            return None
+        index = torch.tensor(rows, dtype=torch.int64, device=self.ids.device)
+        cache = branch(self.cache)
+        cache.batch_select_indices(index)
+        width = int(self.read[index].sum(1).max())
+        return Passage(
+            [self.chosen[row] for row in rows],
+            self.ids[index, :width],
+            self.positions[index, :width],
+            self.read[index, :width],
+            self.known[index],
+            cache,
+            None if self.reaching is None else self.reaching[index, :width],
+        )
+
+
+def branch(cache: Any) -> Any:
+    """A cache that holds the same tensors and can grow without the original growing: layers replace what they append to."""
+    if cache is None:
+        return None
+    grown = copy.copy(cache)
+    grown.layers = [copy.copy(layer) for layer in cache.layers]
+    return grown
+
+
+def shared_beginning(sequences: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all of them have in common."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False)))
+
+
+@torch.no_grad()
+def opened(
+    model: Any, sequences: Sequence[Sequence[int]], starts: Sequence[int], group: list[int], beginnings: Sequence[int]
+) -> Passage:
+    """Read some of the sequences (`group`: which) up to their starts.
+
+    starts      by sequence, at most its length; 0 leaves everything to the span
+    beginnings  by sequence, how many first tokens may be read for all of them at once
+    """
+    device = model.device
+    before = [sequences[index][: starts[index]] for index in group]
+    common = min(shared_beginning(before), *(min(beginnings[index], max(starts[index] - 1, 0)) for index in group))
+    cache, known = None, torch.empty(len(group), 0, dtype=torch.int64, device=device)
+    if common:
+        known = torch.arange(common, device=device).expand(len(group), -1)
+        first = torch.tensor([list(before[0][:common])], device=device)
+        cache = model.base_model(input_ids=first, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(group))
+    width = max(map(len, before)) - common  # padded on the left, so that the spans begin in one column
+    ids = torch.zeros(len(group), width, dtype=torch.int64)
+    positions = torch.full((len(group), width), -1)
+    for row, each in enumerate(before):
+        ids[row, width - (len(each) - common) :] = torch.tensor(each[common:])
+        positions[row, width - (len(each) - common) :] = torch.arange(common, len(each))
+    known = torch.cat([known, positions.to(device)], 1)
+    if not width:
+        return Passage(group, *_span(sequences, starts, group, device), known, None)
+    cache = model.base_model(
+        input_ids=ids.to(device),
+        attention_mask=(known >= 0).long(),
+        position_ids=positions.clamp_min(0).to(device),
+        past_key_values=cache,
+        use_cache=True,
+    ).past_key_values
+    return Passage(group, *_span(sequences, starts, group, device), known, cache)
+
+
+def rewound(passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
+    """The passage from earlier starts on (by index of the sequence)."""
+    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), passage.known, passage.cache)
+
+
+def _span(
+    sequences: Sequence[Sequence[int]], starts: Sequence[int], group: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """ids, positions and read of the sequences from their starts on."""
+    spans = [torch.tensor(sequences[index][starts[index] :], dtype=torch.int64) for index in group]
+    ids = nn.utils.rnn.pad_sequence(spans, batch_first=True)
+    start = torch.tensor([starts[index] for index in group])[:, None]
+    columns = torch.arange(ids.shape[1])
+    read = columns < torch.tensor([len(span) for span in spans])[:, None]
+    positions = torch.where(read, start + columns, start)
+    return ids.to(device), positions.to(device), read.to(device)
+
+
+@torch.no_grad()
+def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
+    """The passage read on to later starts (by index of the sequence)."""
+    begin = passage.positions[:, 0].tolist()
+    ahead = [starts[index] - start for index, start in zip(passage.chosen, begin, strict=True)]
+    width = max(ahead)
+    if width == 0:
+        return replace(passage, reaching=None)
+    read = torch.arange(width, device=passage.ids.device) < torch.tensor(ahead, device=passage.ids.device)[:, None]
+    between = replace(
+        passage, ids=passage.ids[:, :width], positions=passage.positions[:, :width], read=passage.read[:, :width] & read
+    )
+    earlier = torch.where(passage.known < passage.positions[:, :1], passage.known, -1)
+    known = torch.cat([earlier, torch.where(between.read, between.positions, -1)], 1)
+    cache = model.base_model(**between.inputs()).past_key_values
+    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, cache)
+
+
+@contextmanager
+def from_block(model: nn.Module, name: str, passage: Passage) -> Iterator[None]:
+    """Run only the layers from the named block's own on, with what reached them the first time; that time all run.
+
+    Exact as long as nothing below that block has changed in between. Where the blocks are in no list, all run every time.
+    """
+    layers, first = _layers(model, name)
+    if first == 0:
+        yield
+        return
+    last = layers[first - 1]
+    if passage.reaching is None:
+
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            passage.reaching = output.detach() if isinstance(output, torch.Tensor) else None
+
+        handle = last.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+    reaching = passage.reaching
+    kept = [layer.__dict__.get("forward") for layer in layers[:first]]
+    for layer in layers[:first]:
+        layer.__dict__["forward"] = lambda hidden, *arguments, **others: reaching
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers[:first], kept, strict=True):
+            if forward is None:
+                del layer.__dict__["forward"]
+            else:
+                layer.__dict__["forward"] = forward
+
+
+def _layers(model: nn.Module, name: str) -> tuple[Any, int]:
+    """The outermost list of layers that the block is in, and its place there; ((), 0) when it is in none."""
+    parts = name.split(".")
+    for end, part in enumerate(parts):
+        if part.isdecimal():
+            return model.get_submodule(".".join(parts[:end])), int(part)
+    return (), 0
+
+
+def alike(order: Sequence[tuple[int, ...]], widths: Sequence[int], together: int = TOGETHER_TOKENS) -> Iterator[list[int]]:
+    """Indices by ascending `order`, in groups of `together` padded tokens at most, or of one sequence."""
+    group: list[int] = []
+    for index in sorted(range(len(order)), key=lambda each: order[each]):
+        width = max(widths[each] for each in [*group, index])
+        if group and width * (len(group) + 1) > together:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
