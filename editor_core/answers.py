@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from editor_core.greedy import Enough, continued
-from editor_core.passages import alike, opened
-from editor_core.texts import Format, rendered, template_tokens, token_ids
+from editor_core.prompts import Prompts
+from editor_core.texts import Format
 
 AT_ONCE_TOKENS = 1600  # prompts read together: steps that say one token each want many rows
 ANSWER_TOKENS = 32  # how far an answer is read when an edit is judged
@@ -36,14 +36,8 @@ def greedy_tokens(
     Prompts of similar length are read together, the beginning that a chat template gives to all of them once. `enough` is told
     a prompt's index and the tokens said so far, and may end the answer there.
     """
-    encoded = [token_ids(tokenizer, rendered(tokenizer, prompt, format), format) for prompt, format in prompts]
-    starts = [len(each) - 1 for each in encoded]
-    templates = {format: template_tokens(tokenizer, format) for format in {format for _, format in prompts}}
-    beginnings = [templates[format] for _, format in prompts]
     answers: dict[int, list[int]] = {}
-    own = [len(each) - shared for each, shared in zip(encoded, beginnings, strict=True)]
-    for group in alike(list(zip(beginnings, own, strict=True)), own, AT_ONCE_TOKENS):
-        passage = opened(model, encoded, starts, group, beginnings)
+    for passage in Prompts.of(tokenizer, prompts).read(model, AT_ONCE_TOKENS):
         answers |= continued(model, [passage], max_tokens, enough)
     return [answers[index] for index in range(len(prompts))]
 

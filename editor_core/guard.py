@@ -19,6 +19,8 @@ from editor_core.errors import TooMuchDamageError
 from editor_core.likelihood import next_token_log_probs, perplexity
 from editor_core.texts import Format
 
+_Weights = dict[str, tuple[tuple[int, ...], float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Canary:
@@ -45,7 +47,8 @@ class Guard:
         self._editor, self._tokenizer, self._formats, self._canary = editor, tokenizer, formats, canary
         self._reference: dict[Format, torch.Tensor] = {}
         self._perplexity = 1.0
-        self._committed: tuple[int, CanaryDamage] | None = None
+        self._measured: tuple[_Weights, CanaryDamage] | None = None  # what was measured last, and for which weights
+        self._committed = CanaryDamage({}, 1.0)
 
     def begin(self) -> None:
         """Before a batch, with the committed weights served: know the damage so far."""
@@ -54,13 +57,15 @@ class Guard:
                 self._editor.masters.restore_base()
                 self._reference = {format: self._log_probs(format) for format in self._formats}
                 self._perplexity = perplexity(self._editor.model, self._tokenizer, self._canary.texts)
-        if self._committed is None or self._committed[0] != self._editor.step:
-            self._committed = (self._editor.step, self._measure())
+        weights = self._weights()
+        if self._measured is None or self._measured[0] != weights:  # else this is the draft of the last check, committed
+            self._measured = (weights, self._measure())
+        self._committed = self._measured[1]
 
     def check(self) -> CanaryDamage:
         """With the draft served: its damage. Raises TooMuchDamageError when the batch adds more than the limits allow."""
-        assert self._committed is not None
-        before, after = self._committed[1], self._measure()
+        before, after = self._committed, self._measure()
+        self._measured = (self._weights(), after)
         for format in self._formats:
             added = after.kl_nats[format] - before.kl_nats[format]
             if not added <= self._canary.max_kl_nats:  # NaN is too much as well
@@ -75,6 +80,11 @@ class Guard:
                 f"the limit is {self._canary.max_perplexity_change:.2%}"
             )
         return after
+
+    def _weights(self) -> _Weights:
+        """Tells weights apart: by module, the shape and the distance from the base."""
+        distances = self._editor.masters.distance_from_base()
+        return {name: (tuple(self._editor.masters[name].shape), distance) for name, distance in distances.items()}
 
     def _measure(self) -> CanaryDamage:
         moved = {format: self._kl(self._reference[format], self._log_probs(format)) for format in self._formats}

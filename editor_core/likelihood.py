@@ -16,7 +16,8 @@ from torch import nn
 
 from editor_core.errors import EncodingError
 from editor_core.padding import by_length, left_padded
-from editor_core.texts import Example, Format, rendered, token_ids
+from editor_core.prompts import Prompts
+from editor_core.texts import Example, Format, token_ids
 
 PROMPTS_PER_BATCH = 32
 LOGIT_ROWS = 512  # positions whose logits exist at one time: 100 MB for a vocabulary of 49,152
@@ -65,12 +66,12 @@ def next_token_log_probs(model: nn.Module, tokenizer: Any, prompts: Sequence[tup
 
 @torch.no_grad()
 def next_token_log_probs_by_batch(
-    model: nn.Module, tokenizer: Any, prompts: Sequence[tuple[str, Format]]
+    model: Any, tokenizer: Any, prompts: Sequence[tuple[str, Format]]
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """The same in parts, for who need not hold all of it: (indices of B prompts, B × V)."""
-    encoded = [token_ids(tokenizer, rendered(tokenizer, prompt, format), format) for prompt, format in prompts]
-    for indices in by_length([len(each) for each in encoded], PROMPTS_PER_BATCH):
-        yield indices, _last_log_probs(model, tokenizer, [encoded[index] for index in indices], 1)[:, 0]
+    for passage in Prompts.of(tokenizer, prompts).read(model):
+        logits: torch.Tensor = model(**passage.inputs(), logits_to_keep=1).logits
+        yield passage.chosen, logits[:, -1].float().log_softmax(-1).cpu()
 
 
 def perplexity(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> float:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
 
-TOGETHER_TOKENS = 640  # sequences run together up to this many tokens: products of few rows leave a processor idle
+TOGETHER_TOKENS = 1280
 
 
 @dataclass(slots=True)
@@ -144,24 +144,6 @@ def _span(
     return ids.to(device), positions.to(device), read.to(device)
 
 
-@torch.no_grad()
-def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
-    """The passage read on to later starts (by index of the sequence)."""
-    begin = passage.positions[:, 0].tolist()
-    ahead = [starts[index] - start for index, start in zip(passage.chosen, begin, strict=True)]
-    width = max(ahead)
-    if width == 0:
-        return replace(passage, reaching=None)
-    read = torch.arange(width, device=passage.ids.device) < torch.tensor(ahead, device=passage.ids.device)[:, None]
-    between = replace(
-        passage, ids=passage.ids[:, :width], positions=passage.positions[:, :width], read=passage.read[:, :width] & read
-    )
-    earlier = torch.where(passage.known < passage.positions[:, :1], passage.known, -1)
-    known = torch.cat([earlier, torch.where(between.read, between.positions, -1)], 1)
-    cache = model.base_model(**between.inputs()).past_key_values
-    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, cache)
-
-
 @contextmanager
 def from_block(model: nn.Module, name: str, passage: Passage) -> Iterator[None]:
     """Run only the layers from the named block's own on, with what reached them the first time; that time all run.
@@ -208,11 +190,14 @@ def _layers(model: nn.Module, name: str) -> tuple[Any, int]:
 
 
 def alike(order: Sequence[tuple[int, ...]], widths: Sequence[int], together: int = TOGETHER_TOKENS) -> Iterator[list[int]]:
-    """Indices by ascending `order`, in groups of `together` padded tokens at most, or of one sequence."""
+    """Indices by ascending `order`, in groups of `together` padded tokens at most, or of one sequence.
+
+    Those whose order begins with different numbers (of tokens that can be read for all at once) are not put together.
+    """
     group: list[int] = []
     for index in sorted(range(len(order)), key=lambda each: order[each]):
         width = max(widths[each] for each in [*group, index])
-        if group and width * (len(group) + 1) > together:
+        if group and (width * (len(group) + 1) > together or order[index][0] != order[group[0]][0]):
             yield group
             group = []
         group.append(index)

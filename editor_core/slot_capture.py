@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from editor_core.capture import Tap, answer_logits, frozen
 from editor_core.errors import NonFiniteUpdateError
 from editor_core.modules import EditedModule
 from editor_core.passages import Passage, alike, from_block, opened, rewound
+from editor_core.precision import quick_products
 from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Example
 
@@ -45,22 +47,26 @@ def sequence_of(example: Example) -> tuple[int, ...]:
 
 
 def prompts_read(
-    model: Any, modules: Sequence[EditedModule], examples: Sequence[Example], beginnings: Sequence[int]
+    model: Any,
+    modules: Sequence[EditedModule],
+    examples: Sequence[Example],
+    chosen: Sequence[int],
+    beginnings: Sequence[int],
 ) -> tuple[list[Passage], SlotRows]:
-    """Passages over the examples that start at their last prompt token, and the block inputs met on the way there.
+    """Passages over the chosen examples that start at their last prompt token, and the block inputs met on the way there.
 
     beginnings: by example, how many first tokens are the chat template's own; they are read once, and are not in the rows,
     which hold no gradients.
     """
     sequences = [sequence_of(each) for each in examples]
     ends = [len(each.prompt) for each in examples]
-    groups = alike(
-        [(shared, len(each)) for shared, each in zip(beginnings, examples, strict=True)], [len(each) for each in examples]
-    )
+    own = [len(examples[index]) - beginnings[index] for index in chosen]
+    groups = alike(list(zip((beginnings[index] for index in chosen), own, strict=True)), own)
     passages: list[Passage] = []
     inputs: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     owners, positions = [], []
-    for group in groups:
+    for members in groups:
+        group = [chosen[member] for member in members]
         with _watched(modules) as seen:
             passage = opened(model, sequences, ends, group, beginnings)
         width = seen[modules[0].name].shape[1]
@@ -97,9 +103,15 @@ def _watched(modules: Sequence[EditedModule]) -> Iterator[dict[str, torch.Tensor
 
 
 def captured(
-    model: nn.Module, modules: Sequence[EditedModule], examples: Sequence[Example], passages: Sequence[Passage]
+    model: nn.Module,
+    modules: Sequence[EditedModule],
+    examples: Sequence[Example],
+    passages: Sequence[Passage],
+    quick: bool = False,
 ) -> SlotRows:
     """Forward and backward over every passage. Layers below the first module run once a passage: see `from_block`.
+
+    quick: in bfloat16 where the processor is faster at it.
 
     Raises NonFiniteUpdateError when the loss is not a number.
     """
@@ -111,6 +123,9 @@ def captured(
         labels = _labels(examples, passage)
         with ExitStack() as stack, torch.enable_grad():
             stack.enter_context(frozen(model))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # spans are short; the fused form's backward pass is slower here
+            if quick:
+                stack.enter_context(quick_products(passage.ids.device))
             stack.enter_context(from_block(model, modules[0].name, passage))
             taps = {each.name: Tap(passage.read) for each in modules}
             for each in modules:

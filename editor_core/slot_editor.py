@@ -30,7 +30,7 @@ from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
 from editor_core.greedy import continued
 from editor_core.normalise import Whitener
-from editor_core.passages import Passage, advanced, rewound
+from editor_core.passages import Passage, rewound
 from editor_core.side_effects import side_effects
 from editor_core.slot_capture import SlotRows, captured, prompts_read, sequence_of
 from editor_core.slot_keys import detectors, subject_positions
@@ -43,6 +43,7 @@ from editor_core.update import Proposal, Update
 
 WARMUP_MINIBATCH = 10
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
+QUICK_ANSWERS = True
 SURER = 0.25  # of what is missing to 1, added to the confidence asked for in every further round
 
 
@@ -53,6 +54,7 @@ class _Work:
     examples: list[Example]
     draft: Draft
     sequences: list[tuple[int, ...]] = field(default_factory=list)  # by example: the tokens that are read
+    starts: list[int] = field(default_factory=list)  # by example: where its subject is
     passages: list[Passage] = field(default_factory=list)  # the examples from where they are being taught on
     owners: dict[str, torch.Tensor] = field(default_factory=dict)  # by module: the edit of each new slot
     before: dict[str, int] = field(default_factory=dict)  # by module: rows in the bank before this batch
@@ -141,6 +143,8 @@ class SlotEditor(FactEditor):
             if not pending or round == self.policy.rounds:
                 break
             confidence += SURER * (1 - confidence)
+            self._reread(work, pending)
+            yield "capture"
             yield from self._teach_answers(work, pending, confidence)
         refused = not_holding(held) if self.policy.requires_holding else ()
         checked: tuple[int, ...] = ()
@@ -165,14 +169,20 @@ class SlotEditor(FactEditor):
     def _read_prompts(self, work: _Work) -> SlotRows:
         """Every prompt is read once; what follows branches off the model's cache of it."""
         work.sequences = [sequence_of(each) for each in work.examples]
-        beginnings = {format: template_tokens(self.tokenizer, format) for format in self.formats}
-        work.passages, read = prompts_read(
-            self.editor.model,
-            self._modules(self.policy.subject_blocks),
-            work.examples,
-            [beginnings[each.format] for each in work.examples],
-        )
+        work.passages, read = self._prompts_read(work, range(len(work.examples)))
         return read
+
+    def _prompts_read(self, work: _Work, chosen: Sequence[int]) -> tuple[list[Passage], SlotRows]:
+        beginnings = {format: template_tokens(self.tokenizer, format) for format in self.formats}
+        shared = [beginnings[each.format] for each in work.examples]
+        modules = self._modules(self.policy.subject_blocks)
+        return prompts_read(self.editor.model, modules, work.examples, chosen, shared)
+
+    def _reread(self, work: _Work, pending: Sequence[int]) -> None:
+        """Read the pending prompts as the draft does: the batch's other slots may open in them, before what is being taught."""
+        with work.draft:
+            again, _ = self._prompts_read(work, pending)
+        work.passages = [rewound(each, work.sequences, work.starts) for each in again]
 
     def _said_before(self, work: _Work, edits: Sequence[Edit]) -> list[Answers]:
         """What the committed model says to the prompts. Answers may not be in the batch's own spans: those hold the targets."""
@@ -186,21 +196,21 @@ class SlotEditor(FactEditor):
         modules = self._modules(self.policy.subject_blocks)
         background = self.background()
         positions = subject_positions(work.examples, read, background[modules[0].name], modules[0].name)
-        starts = [max(position, 1) for position in positions]
+        work.starts = [max(position, 1) for position in positions]
         at_subject = read.position == torch.tensor(positions)[read.example]
         edit_of = torch.tensor([each.edit for each in work.examples])
         for module in modules:
             x = read.inputs[module.name][at_subject]
             made = detectors(x, edit_of[read.example[at_subject]], background[module.name], self.policy)
             self._add_slots(work, module.name, made, torch.arange(len(made)))
-        work.passages = [rewound(each, work.sequences, starts) for each in work.passages]
+        work.passages = [rewound(each, work.sequences, work.starts) for each in work.passages]
         speed = {each.name: torch.zeros(len(work.owners[each.name]), each.d_out) for each in modules}
         whitener: Whitener | None = None
         for number in range(self.policy.subject_passes):
             with work.draft:
                 # the first pass watches every bank: the statistics see each fact once, before it is taught
                 watched = self.editor.modules if number == 0 else modules
-                rows = captured(self.editor.model, watched, work.examples, work.passages)
+                rows = captured(self.editor.model, watched, work.examples, work.passages, quick=True)
             yield "capture"
             if number == 0:
                 work.rows = [_answer_rows(rows, work.examples)]
@@ -214,10 +224,9 @@ class SlotEditor(FactEditor):
                 self._move(work, module.name, speed[module.name])
             work.passes += 1
             yield "solve"
-        first = [len(each.prompt) - 1 for each in work.examples]
-        with work.draft:
-            work.passages = [advanced(self.editor.model, each, work.sequences, first) for each in work.passages]
-        yield "capture"
+        work.passages = [
+            rewound(each, work.sequences, work.starts) for each in work.passages
+        ]  # what reaches the later blocks is new
 
     def _teach_answers(self, work: _Work, pending: list[int], confidence: float) -> Iterator[str]:
         """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
@@ -225,7 +234,7 @@ class SlotEditor(FactEditor):
         for _ in range(self.policy.answer_passes):
             passages = [chosen for each in work.passages if (chosen := each.of(pending)) is not None]
             with work.draft:
-                rows = captured(self.editor.model, modules, work.examples, passages)
+                rows = captured(self.editor.model, modules, work.examples, passages, quick=QUICK_ANSWERS)
             work.passes += 1
             yield "capture"
             if not all(module.name in work.owners for module in modules):
@@ -239,12 +248,13 @@ class SlotEditor(FactEditor):
 
     def _add_answer_slots(self, work: _Work, rows: SlotRows) -> None:
         edit_of = torch.tensor([each.edit for each in work.examples])
-        first = torch.tensor([len(each.prompt) - 1 for each in work.examples])[rows.example] == rows.position
-        floor = torch.where(first, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
+        first = torch.tensor([len(each.prompt) - 1 for each in work.examples])[rows.example]
+        says = rows.position >= first
+        floor = torch.where(first == rows.position, self.policy.lowest_threshold, self.policy.lowest_later_threshold)[says]
         for module in self._modules(self.policy.answer_blocks):
-            x = rows.inputs[module.name]
+            x = rows.inputs[module.name][says]
             made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy, floor)
-            self._add_slots(work, module.name, made, edit_of[rows.example])
+            self._add_slots(work, module.name, made, edit_of[rows.example[says]])
 
     def _polyak_step(self, work: _Work, rows: SlotRows, wanting: torch.Tensor) -> None:
         """v -= g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""

@@ -26,14 +26,15 @@ def subject_positions(examples: Sequence[Example], rows: SlotRows, background: B
     discriminant: dict[int, torch.Tensor] = {}
     for index, example in enumerate(examples):
         mine = rows.example == index
-        x = rows.inputs[name][mine][rows.position[mine].argsort()]  # (T, d_in), in order
-        first = 1 if len(x) > 1 else 0
+        position, order = rows.position[mine].sort()
+        x = rows.inputs[name][mine][order]  # (T, d_in), in order
+        first = 1 if len(x) > 1 and position[0] == 0 else 0
         if example.edit not in discriminant:
             best = first + int(background.leverage(x[first:]).argmax())
             discriminant[example.edit] = x[best] @ background.precision
         else:
             best = first + int((x[first:] @ discriminant[example.edit]).argmax())
-        chosen.append(best)
+        chosen.append(int(position[best]))
     return chosen
 
 
