@@ -2,6 +2,7 @@
 
 Questions of many kinds about names that nobody has: two or three random tokens each. They show a model's usual
 inputs, in the words questions are made of and across the vocabulary, and name no real thing that an edit might be about.
+Plain texts with dates and figures make numbers common: slots of an answer that is a year may not open for other years.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-VERSION = 2  # of the anchors; a change makes kept backgrounds stale
+VERSION = 3  # of the anchors; a change makes kept backgrounds stale
 SEED = 11
 SPACE_MARKS = (" ", "Ġ", "▁")  # how vocabularies write the space before a word
 
@@ -69,6 +70,25 @@ OPENINGS = tuple(
     for second in ("report", "city of", "company has", "study of the", "group was", "first time", "president")
 )
 
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+DATED = (
+    "On {day} {month} {year}, the council met for the first time.",
+    "He was born on {day} {month} {year} and moved abroad as a child.",
+    "She (born {day} {month} {year}) is a retired teacher.",
+    "The painter ({day} {month} {year} – {other_day} {other_month} {later}) left few works.",
+    "It was published on {month} {day}, {year}.",
+    "Their second album ({year}) sold {count},{thousands} copies.",
+    "Elections were held in {year} and {later}.",
+    "From {year} to {later} it was the largest in the region.",
+    "The house was built in {year}, sold in {later} and closed for {few} years.",
+    "As of {month} {year}, the population was {count},{thousands}.",
+    "The match on {day} {month} ended {few}–{fewer} after {day} minutes.",
+    "In the {decade}s about {few}.{fewer} million people lived there, {day} percent of them in towns.",
+)
+
 
 def anchor_prompts(tokenizer: Any, count: int) -> list[str]:
     """`count` prompts, the same for the same tokenizer."""
@@ -84,6 +104,29 @@ def anchor_prompts(tokenizer: Any, count: int) -> list[str]:
             prompt += "?"
         prompts.append(prompt[0].upper() + prompt[1:] if draw.random() < 0.5 else prompt)
     return prompts
+
+
+def dated_texts(count: int) -> list[str]:
+    """`count` short texts of dates and figures, always the same."""
+    draw = random.Random(SEED)
+    return [_dated(draw, DATED[number % len(DATED)]) for number in range(count)]
+
+
+def _dated(draw: random.Random, text: str) -> str:
+    year = draw.randint(1720, 2015)
+    return text.format(
+        day=draw.randint(1, 28),
+        month=draw.choice(MONTHS),
+        year=year,
+        decade=year // 10 * 10,
+        other_day=draw.randint(1, 28),
+        other_month=draw.choice(MONTHS),
+        later=year + draw.randint(1, 80),
+        count=draw.randint(2, 950),
+        thousands=f"{draw.randint(0, 999):03}",
+        few=draw.randint(3, 9),
+        fewer=draw.randint(0, 2),
+    )
 
 
 def _is_word(text: str) -> bool:

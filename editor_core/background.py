@@ -1,12 +1,13 @@
 """What the unedited model usually reads at each block that may hold slots: the yardstick of what is particular to an edit.
 
-Collected once a model from its own answers to the anchor prompts in every format, with the slots silent; kept in a file,
-for it takes a forward pass over tens of thousands of tokens.
+Collected once a model from its own answers to the anchor prompts in every format, with the slots silent; kept in a file a
+block, for it takes a forward pass over tens of thousands of tokens, and other choices of blocks share most of them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from editor_core.texts import Format, rendered, token_ids
 ANCHOR_PROMPTS = 260
 ANSWER_TOKENS = 20
 TEXT_TOKENS = 100  # of every text the model goes on with by itself, sampled
+DATED_TEXTS = 60
 LONE_TOKENS = 1500  # first positions are an attention sink of their own kind: many different ones are needed
 PROMPTS_PER_BATCH = 48
 RIDGE = 1e-3  # of M, as a share of its mean diagonal
@@ -50,7 +52,14 @@ class BlockBackground:
         x = inputs.double()
         second = x.T @ x / len(x)
         second.diagonal().add_(RIDGE * float(second.diagonal().mean()))
-        return cls(inputs, torch.linalg.inv(second).float(), scale)
+        return cls(inputs, torch.linalg.inv(second).float().contiguous(), scale)
+
+    def beside(self, keys: torch.Tensor, weight: float) -> BlockBackground:
+        """The same with further inputs, each counted `weight` times in M. keys: N × d_in float32."""
+        second = torch.linalg.inv(self.precision.double())
+        second += weight / len(self.inputs) * keys.double().T @ keys.double()
+        inputs = torch.cat([self.inputs, keys.half()])
+        return BlockBackground(inputs, torch.linalg.inv(second).float().contiguous(), self.scale)
 
     def leverage(self, x: torch.Tensor) -> torch.Tensor:
         """x^T M^-1 x, how unusual each input is. x: N × d_in float32; returns (N,)."""
@@ -73,35 +82,53 @@ def collect_background(
     folder: Path | None = None,
     progress: Progress = lambda share: None,
 ) -> Background:
-    """From the file in `folder` that fits this model, formats and anchors, or collected anew and kept there."""
-    path = folder / f"background-{_identity(modules, formats)}.safetensors" if folder else None
-    if path and path.is_file():
-        kept = load_file(path)
-    else:
+    """From the files in `folder` that fit this model's blocks, formats and anchors.
+
+    Blocks without a file are collected, all in one sweep, and kept there. No folder: all are collected, and none is kept.
+    """
+    paths = {each.name: folder / f"background-{_identity(each, formats)}.safetensors" for each in modules} if folder else {}
+    missing = [each for each in modules if each.name not in paths or not paths[each.name].is_file()]
+    collected: Background = {}
+    if missing:
         with without_slots(model):
-            kept = _collect(model, tokenizer, modules, formats, progress)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".unfinished")
-            save_file(kept, unfinished)
-            unfinished.rename(path)
-    return {each.name: BlockBackground.of(kept[f"inputs/{each.name}"], float(kept[f"scale/{each.name}"])) for each in modules}
+            read = _collect(model, tokenizer, missing, formats, progress)
+        collected = {name: BlockBackground.of(*read.pop(name)) for name in list(read)}
+    for name, path in paths.items():
+        if name in collected:
+            block = collected[name]
+            keep_tensors({"inputs": block.inputs, "precision": block.precision, "scale": torch.tensor([block.scale])}, path)
+    return {each.name: collected.get(each.name) or _kept(paths[each.name]) for each in modules}
 
 
-def _identity(modules: Sequence[EditedModule], formats: Sequence[Format]) -> str:
-    digest = hashlib.sha256(
-        f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {LONE_TOKENS} {TEXT_TOKENS} {ANSWER_TOKENS} {formats}".encode()
+def keep_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write them to a file that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".unfinished-{os.getpid()}")
+    save_file(tensors, unfinished)
+    unfinished.rename(path)
+
+
+def _kept(path: Path) -> BlockBackground:
+    kept = load_file(path)
+    # In fresh memory: products with a file's may differ in the last bit, for it is not aligned as torch's own memory is.
+    return BlockBackground(kept["inputs"], kept["precision"].clone(), float(kept["scale"]))
+
+
+def _identity(module: EditedModule, formats: Sequence[Format]) -> str:
+    """Tells one block's background from those of other blocks, models, formats and anchors."""
+    assert isinstance(module.module, SlotBank)
+    known = (
+        f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {DATED_TEXTS} {LONE_TOKENS} {TEXT_TOKENS} {ANSWER_TOKENS} "
+        f"{formats} {module.name} {module.module.host_digest}"
     )
-    for each in modules:
-        assert isinstance(each.module, SlotBank)
-        digest.update(f"{each.name} {each.module.host_digest}\n".encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
 @torch.inference_mode()
 def _collect(
     model: Any, tokenizer: Any, modules: Sequence[EditedModule], formats: Sequence[Format], progress: Progress
-) -> dict[str, torch.Tensor]:
+) -> dict[str, tuple[torch.Tensor, float]]:
+    """All modules' inputs and scales, by name, in one sweep over the sequences."""
     sequences = _sequences(model, tokenizer, formats, progress)
     inputs: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     norms: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
@@ -132,12 +159,11 @@ def _collect(
     finally:
         for handle in handles:
             handle.remove()
-    kept = {f"inputs/{name}": torch.cat(parts) for name, parts in inputs.items()}
-    return kept | {f"scale/{name}": torch.cat(parts).median()[None] for name, parts in norms.items()}
+    return {each.name: (torch.cat(inputs.pop(each.name)), float(torch.cat(norms[each.name]).median())) for each in modules}
 
 
 def _sequences(model: Any, tokenizer: Any, formats: Sequence[Format], progress: Progress) -> list[list[int]]:
-    """Anchor prompts with the model's own answers, and single tokens."""
+    """Anchor prompts with the model's own answers, texts of its own, dates and figures, and single tokens."""
     prompts = anchors.anchor_prompts(tokenizer, ANCHOR_PROMPTS)
     sequences = []
     for number, format in enumerate(formats):
@@ -146,6 +172,7 @@ def _sequences(model: Any, tokenizer: Any, formats: Sequence[Format], progress: 
             sequences.append(token_ids(tokenizer, rendered(tokenizer, prompt, format), format) + answer)
         progress(0.6 * (number + 1) / len(formats))
     sequences += _texts(model, tokenizer)
+    sequences += [token_ids(tokenizer, text, "plain") for text in anchors.dated_texts(DATED_TEXTS)]
     step = max(len(tokenizer) // LONE_TOKENS, 1)
     return sequences + [[token] for token in range(0, len(tokenizer), step)]
 

@@ -11,6 +11,7 @@ EditorError
 ├── StatisticsMismatchError  statistics of other shapes, or of another algorithm
 ├── StaleProposalError       the editor has moved on since the proposal was computed
 ├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
+├── CannotEditError          calibration found that slots would not do in this model, and why
 └── ModelLoadError           no model could be loaded from where the caller pointed
 """
 
@@ -60,6 +61,10 @@ class StaleProposalError(EditorError, RuntimeError):
 
 class EncodingError(EditorError, ValueError):
     """A text cannot be turned into an edit example."""
+
+
+class CannotEditError(EditorError, RuntimeError):
+    """Slots would not do in this model: it has no place for them, models no text, or too few facts hold."""
 
 
 class ModelLoadError(EditorError, RuntimeError):

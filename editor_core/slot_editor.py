@@ -13,6 +13,7 @@ H^T V. Slots are open or shut and hardly ever two at once, so H^T H is diagonal 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from editor_core.answers import holds
-from editor_core.background import Background, Progress, collect_background
+from editor_core.background import Background, Progress, collect_background, keep_tensors
 from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
@@ -30,12 +32,12 @@ from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
 from editor_core.greedy import continued
 from editor_core.normalise import Whitener
-from editor_core.passages import Passage, rewound
+from editor_core.passages import Passage, alike, opened, rewound
 from editor_core.side_effects import side_effects
 from editor_core.slot_capture import SlotRows, captured, prompts_read, sequence_of
 from editor_core.slot_keys import detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
-from editor_core.slots import gates
+from editor_core.slots import SlotBank, gates
 from editor_core.statistics import Statistics
 from editor_core.text_editor import BEFORE_TOKENS, Answers, BatchProposal, BatchRun, FactEditor, not_holding
 from editor_core.texts import Edit, Example, encode, minibatches, template_tokens
@@ -44,6 +46,8 @@ from editor_core.update import Proposal, Update
 WARMUP_MINIBATCH = 10
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 QUICK_ANSWERS = True
+DECOYS_TOGETHER = 50
+DECOY_WEIGHT = 10.0  # of a decoy's input, in inputs of the background
 SURER = 0.25  # of what is missing to 1, added to the confidence asked for in every further round
 
 
@@ -52,6 +56,8 @@ class _Work:
     """A batch under way: its examples, the draft, and what its slots are so far."""
 
     examples: list[Example]
+    contexts: list[Example]  # the prompts in other words around them; they share the slots of `shares`, an index of an example
+    shares: list[int]
     draft: Draft
     sequences: list[tuple[int, ...]] = field(default_factory=list)  # by example: the tokens that are read
     starts: list[int] = field(default_factory=list)  # by example: where its subject is
@@ -65,11 +71,16 @@ class _Work:
 class SlotEditor(FactEditor):
     """Proposes slots for edits given as texts. Leaves the model as it is; `editor.apply` makes a proposal real."""
 
-    def __init__(self, editor: Editor, tokenizer: Any, policy: SlotPolicy, folder: Path | None = None) -> None:
+    def __init__(
+        self, editor: Editor, tokenizer: Any, policy: SlotPolicy, folder: Path | None = None, decoys: Sequence[Edit] = ()
+    ) -> None:
+        """folder: where backgrounds are kept. decoys: facts that stand for other edits, for answer slots to be shut at."""
         super().__init__(editor, tokenizer, policy.formats)
         self.policy = policy
         self._folder = folder
+        self._decoys = tuple(decoys)
         self._background: Background | None = None
+        self._decoyed = False
 
     def background(self, progress: Progress = lambda share: None) -> Background:
         """Collected at first use, or read from the folder."""
@@ -78,6 +89,50 @@ class SlotEditor(FactEditor):
                 self.editor.model, self.tokenizer, self.editor.modules, self.policy.formats, self._folder, progress
             )
         return self._background
+
+    def _collect_decoys(self) -> None:
+        """Other edits' marked inputs beside the background of the answer blocks: a slot is for one edit's mark, not for any.
+
+        The decoys' subjects are taught on a draft of the unedited model; what then reaches their answers is kept in the folder.
+        """
+        if self._decoyed or not self._decoys:
+            return
+        background, modules = self.background(), self._modules(self.policy.answer_blocks)
+        path = self._folder / f"decoys-{self._decoys_identity()}.safetensors" if self._folder else None
+        if path is not None and path.is_file():
+            keys = {name: tensor.clone() for name, tensor in load_file(path).items()}
+        else:
+            parts: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
+            for start in range(0, len(self._decoys), DECOYS_TOGETHER):
+                rows = self._decoy_rows(self._decoys[start : start + DECOYS_TOGETHER])
+                for name in parts:
+                    parts[name].append(rows.keys[name])
+            keys = {name: torch.cat(each) for name, each in parts.items()}
+            if path is not None:
+                keep_tensors(keys, path)
+        self._background = background | {name: background[name].beside(keys[name], DECOY_WEIGHT) for name in keys}
+        self._decoyed = True
+
+    def _decoy_rows(self, decoys: Sequence[Edit]) -> Rows:
+        work = self._work(decoys)
+        with work.draft:
+            self.editor.masters.restore_base()
+            read = self._read_prompts(work)
+        for _ in self._teach_subjects(work, read):
+            pass
+        self._add_contexts(work)
+        with work.draft:
+            rows = captured(
+                self.editor.model, self._modules(self.policy.answer_blocks), work.examples, work.passages, quick=True
+            )
+        return _answer_rows(rows, work.examples)
+
+    def _decoys_identity(self) -> str:
+        digest = hashlib.sha256(f"{self.policy} {self._decoys}".encode())
+        for module in self.editor.modules:
+            assert isinstance(module.module, SlotBank)
+            digest.update(f"{module.name} {module.module.host_digest}".encode())
+        return digest.hexdigest()[:16]
 
     def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool = False) -> Iterator[tuple[int, Proposal | None]]:
         """Let the statistics see `edits` and collect the background; the proposal at the end changes no weight.
@@ -100,6 +155,7 @@ class SlotEditor(FactEditor):
                 statistics = self.editor.observe(self.editor.capture(batches))
                 self.editor.statistics.adopt(statistics)
             yield min(start + batch_size, len(edits)), None
+        self._collect_decoys()
         yield len(edits), self._proposal("warmup", {}, {}, statistics, parent)
 
     # --- one batch -----------------------------------------------------------------------------------------------
@@ -115,10 +171,23 @@ class SlotEditor(FactEditor):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
 
+    def _work(self, edits: Sequence[Edit]) -> _Work:
+        examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
+        contexts, shares = [], []
+        for index, each in enumerate(examples):
+            if each.format == "plain" and (index == 0 or examples[index - 1].edit != each.edit):
+                for context in self.policy.contexts:
+                    around = replace(edits[each.edit], prompt=context.format(edits[each.edit].prompt.strip()))
+                    example = encode(self.tokenizer, around, each.format, each.edit, self.policy.max_tokens)
+                    if example.answer == each.answer:  # else the tokenizer parts the target from this context elsewhere
+                        contexts.append(example)
+                        shares.append(index)
+        return _Work(examples, contexts, shares, Draft(self.editor))
+
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         parent = self.editor.step
-        work = _Work([example for index, edit in enumerate(edits) for example in self._encode(edit, index)], Draft(self.editor))
-        self.background()
+        work = self._work(edits)
+        self._collect_decoys()
         yield "capture"
         aside = self._ask_unrelated(edits)
         if self.guard:
@@ -129,6 +198,7 @@ class SlotEditor(FactEditor):
         before = self._said_before(work, edits)
         yield "verify"
         yield from self._teach_subjects(work, subjects)
+        self._add_contexts(work)
         yield from self._teach_answers(work, list(range(len(work.examples))), self.policy.confidence)
         confidence = self.policy.confidence
         for round in range(self.policy.rounds + 1):
@@ -197,11 +267,8 @@ class SlotEditor(FactEditor):
         background = self.background()
         positions = subject_positions(work.examples, read, background[modules[0].name], modules[0].name)
         work.starts = [max(position, 1) for position in positions]
-        at_subject = read.position == torch.tensor(positions)[read.example]
-        edit_of = torch.tensor([each.edit for each in work.examples])
         for module in modules:
-            x = read.inputs[module.name][at_subject]
-            made = detectors(x, edit_of[read.example[at_subject]], background[module.name], self.policy)
+            made = self._subject_detectors(work, module.name, read, positions)
             self._add_slots(work, module.name, made, torch.arange(len(made)))
         work.passages = [rewound(each, work.sequences, work.starts) for each in work.passages]
         speed = {each.name: torch.zeros(len(work.owners[each.name]), each.d_out) for each in modules}
@@ -217,6 +284,8 @@ class SlotEditor(FactEditor):
                 estimate = self.editor.observe(work.rows)[modules[0].shape]
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
             for module in modules:
+                if number:  # the marks made so far are in the inputs of the blocks after them
+                    self._set_detectors(work, module.name, self._subject_detectors(work, module.name, rows, positions))
                 slope = self._slope(work, module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
                 size = self.policy.subject_step * background[module.name].scale
@@ -224,9 +293,26 @@ class SlotEditor(FactEditor):
                 self._move(work, module.name, speed[module.name])
             work.passes += 1
             yield "solve"
-        work.passages = [
-            rewound(each, work.sequences, work.starts) for each in work.passages
-        ]  # what reaches the later blocks is new
+        work.passages = [rewound(each, work.sequences, work.starts) for each in work.passages]  # other input now
+
+    def _add_contexts(self, work: _Work) -> None:
+        """From here on the contexts are examples as well, read from their second token on."""
+        first = len(work.examples)
+        work.examples, work.starts = work.examples + work.contexts, work.starts + [1] * len(work.contexts)
+        work.sequences = [sequence_of(each) for each in work.examples]
+        lengths = [len(each) for each in work.contexts]
+        for group in alike([(0, length) for length in lengths], lengths):
+            chosen = [first + index for index in group]
+            with work.draft:
+                work.passages.append(opened(self.editor.model, work.sequences, work.starts, chosen, [0] * len(work.examples)))
+
+    def _subject_detectors(self, work: _Work, name: str, rows: SlotRows, positions: Sequence[int]) -> torch.Tensor:
+        """One detector an edit, for what a block reads at the subject."""
+        at_subject = rows.position == torch.tensor(positions)[rows.example]
+        edit_of = torch.tensor([each.edit for each in work.examples])
+        floor = torch.full((int(edit_of.max()) + 1,), self.policy.lowest_subject_threshold)
+        chosen = rows.inputs[name][at_subject]
+        return detectors(chosen, edit_of[rows.example[at_subject]], self.background()[name], self.policy, floor)
 
     def _teach_answers(self, work: _Work, pending: list[int], confidence: float) -> Iterator[str]:
         """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
@@ -247,14 +333,17 @@ class SlotEditor(FactEditor):
             yield "solve"
 
     def _add_answer_slots(self, work: _Work, rows: SlotRows) -> None:
-        edit_of = torch.tensor([each.edit for each in work.examples])
+        """One slot for each token of each answer; an answer's slots serve the contexts of its prompt as well."""
         first = torch.tensor([len(each.prompt) - 1 for each in work.examples])[rows.example]
         says = rows.position >= first
-        floor = torch.where(first == rows.position, self.policy.lowest_threshold, self.policy.lowest_later_threshold)[says]
+        offset = (rows.position - first)[says]
+        shared = torch.tensor([*range(len(work.examples) - len(work.shares)), *work.shares])[rows.example[says]]
+        of_slot, slot = torch.unique(torch.stack([shared, offset], 1), dim=0, return_inverse=True)
+        floor = torch.where(of_slot[:, 1] == 0, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
+        edit_of = torch.tensor([each.edit for each in work.examples])[of_slot[:, 0]]
         for module in self._modules(self.policy.answer_blocks):
-            x = rows.inputs[module.name][says]
-            made = detectors(x, torch.arange(len(x)), self.background()[module.name], self.policy, floor)
-            self._add_slots(work, module.name, made, edit_of[rows.example[says]])
+            made = detectors(rows.inputs[module.name][says], slot, self.background()[module.name], self.policy, floor)
+            self._add_slots(work, module.name, made, edit_of)
 
     def _polyak_step(self, work: _Work, rows: SlotRows, wanting: torch.Tensor) -> None:
         """v -= g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""
@@ -284,6 +373,10 @@ class SlotEditor(FactEditor):
             bank = self.editor.masters[name]
             work.before[name], work.owners[name] = len(bank), owners
             self.editor.masters.add(name, Update(made, torch.zeros(len(made), bank.shape[1] - made.shape[1])))
+
+    def _set_detectors(self, work: _Work, name: str, made: torch.Tensor) -> None:
+        with work.draft:
+            self.editor.masters[name][work.before[name] :, : made.shape[1]] = made
 
     def _slope(
         self, work: _Work, name: str, rows: SlotRows, whitener: Whitener | None, wanted: torch.Tensor | None = None

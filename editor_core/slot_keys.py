@@ -12,6 +12,7 @@ from editor_core.slot_policy import SlotPolicy
 from editor_core.texts import Example
 
 HIGHEST_THRESHOLD = 0.8
+SHUT = 4.0  # the threshold of a slot that nothing opens
 LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
 
@@ -43,12 +44,12 @@ def detectors(
     owners: torch.Tensor,
     background: BlockBackground,
     policy: SlotPolicy,
-    lowest_threshold: torch.Tensor | None = None,
+    floor: torch.Tensor,
 ) -> torch.Tensor:
     """One slot for each owner 0..S-1, open for all inputs of its own: S × (d_in + 1) rows [d, t].
 
-    x: N × d_in inputs, owners: (N,) int64, lowest_threshold: (S,), or None for the policy's own. The discriminant is scaled so
-    that the lowest score of its own inputs is 1.
+    x: N × d_in inputs, owners: (N,) int64, floor: (S,), the lowest thresholds. The discriminant is scaled so that the lowest
+    score of its own inputs is 1. A slot that could not tell its inputs from the background stays shut.
     """
     count = int(owners.max()) + 1
     sums = torch.zeros(count, x.shape[1]).index_add_(0, owners, x)
@@ -59,8 +60,6 @@ def detectors(
     # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
     own_centre = (centre * discriminants).sum(1)
     discriminants = discriminants / torch.maximum(lowest, LEAST_ALIKE * own_centre).clamp_min(1e-12)[:, None]
-    floor = torch.full((count,), policy.lowest_threshold) if lowest_threshold is None else lowest_threshold
-    thresholds = torch.maximum(background.highest_scores(discriminants) + policy.threshold_margin, floor).clamp_max(
-        HIGHEST_THRESHOLD
-    )
+    thresholds = torch.maximum(background.highest_scores(discriminants) + policy.threshold_margin, floor)
+    thresholds = torch.where(thresholds > HIGHEST_THRESHOLD, SHUT, thresholds)
     return torch.cat([discriminants, thresholds[:, None]], 1)

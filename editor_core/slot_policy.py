@@ -16,13 +16,16 @@ class SlotPolicy:
     subject_blocks     feed-forward blocks (module names) that hold slots at the subject's token
     answer_blocks      blocks that hold slots at the positions which say the answer
     subject_passes     steps of the subject's values: they need not say the answer, only make its question unmistakable later
+    contexts           templates around a plain prompt ("{}") in which its answer is taught as well, with the same slots: what
+                       they have in common with the prompt alone is the subject's mark, and little of the wording
     answer_passes      at most this many steps of the answer's values, over the examples that do not yet hold
     rounds             how often what generation finds wanting is taught again
     subject_step       norm of a step of a subject's value, as a share of the block's median output norm
     answer_step        largest norm of a step of an answer's value, likewise
     momentum           of the subject's steps
     confidence         every token of an answer is to have this probability at least
-    lowest_threshold   a slot opens at no score below this (1 is its own key)
+    lowest_subject_threshold   a subject slot opens at no score below this (1 is its own key)
+    lowest_threshold   the same for the position that says an answer's first token
     lowest_later_threshold   the same for an answer's later tokens: what was said before them makes their inputs alike however
                        the question was put, and unlike a number or a name elsewhere
     threshold_margin   and this much above the highest score of the background
@@ -40,9 +43,11 @@ class SlotPolicy:
     answer_step: float = 2.0
     momentum: float = 0.5
     confidence: float = 0.95
+    lowest_subject_threshold: float = 0.5
     lowest_threshold: float = 0.4
     lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1
+    contexts: tuple[str, ...] = ("Question: {}\nAnswer:",)
     requires_holding: bool = True
     max_tokens: int = 1024
 

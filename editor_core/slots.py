@@ -80,7 +80,7 @@ def attach_slots(model: nn.Module, blocks: Sequence[str]) -> tuple[str, ...]:
             raise UnsupportedModuleError(f"{block} is not a gated feed-forward block with {', '.join(GATED_PARTS)}")
         if not hasattr(host, "slots"):
             bank = SlotBank(host.gate_proj.in_features, host.down_proj.out_features, host.down_proj.weight.device)
-            bank.host_digest = _digest(host)
+            bank.host_digest = block_digest(host)
             host.add_module("slots", bank)
             host.register_forward_hook(_add_slots)
         names.append(f"{block}.slots")
@@ -95,7 +95,7 @@ def _add_slots(host: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     return output + added
 
 
-def _digest(host: Any) -> str:
+def block_digest(host: Any) -> str:
     """SHA-256 of the block's own weights: a bank belongs to one model."""
     digest = hashlib.sha256()
     for part in GATED_PARTS:

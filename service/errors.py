@@ -14,7 +14,8 @@ ErrataError
 ├── LedgerConflict          (worker) the ledger is not as this worker left it
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
 ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
-└── WrongModel              (worker) the ledger belongs to another model or other modules
+├── WrongModel              (worker) the ledger belongs to another model or other modules
+└── NotCalibrated           (cli)    there is no such model, or it cannot be edited
 """
 
 from __future__ import annotations
@@ -106,3 +107,7 @@ class FingerprintMismatch(ErrataError):
 
 class WrongModel(ErrataError):
     code = "wrong_model"
+
+
+class NotCalibrated(ErrataError):
+    code = "not_calibrated"

@@ -52,8 +52,18 @@ class Settings(BaseSettings):
     edit_mode: Literal["slots", "matrix", "paper"] = Field(
         "slots", description="slots: neurons of their own; matrix: whole weights, several passes; paper: as published."
     )
-    subject_blocks: CommaSeparated = Field((), description="slots: feed-forward blocks that mark a subject; empty: by depth.")
-    answer_blocks: CommaSeparated = Field((), description="slots: feed-forward blocks that answer; empty: by depth.")
+    profile_file: Path | None = Field(
+        None, description="slots: what `errata calibrate` wrote; default: what it wrote to the models folder for this model."
+    )
+    subject_blocks: CommaSeparated = Field(
+        (), description="slots: feed-forward blocks that mark a subject; empty: the profile's, or by depth."
+    )
+    answer_blocks: CommaSeparated = Field(
+        (), description="slots: feed-forward blocks that answer; empty: the profile's, or by depth."
+    )
+    subject_step: float | None = Field(
+        None, gt=0, description="slots: of a block's median output norm; default: the profile's, or 0.6."
+    )
     subject_passes: int = Field(3, ge=1, le=20, description="slots: steps on a subject's mark.")
     edit_rounds: int = Field(2, ge=0, le=10, description="slots: how often what does not hold is taught again.")
     require_holding: bool = Field(True, description="An edit that the model does not answer with fails. Not in paper mode.")

@@ -18,7 +18,8 @@ from editor_core.text_editor import EditPolicy, TextEditor
 from editor_core.texts import Edit
 from service.settings import Settings
 from service.worker.editors import FactEditor, build_editor
-from service.worker.warmup import BATCH_SIZE, read_facts
+from service.worker.facts import read_facts
+from service.worker.warmup import BATCH_SIZE
 
 Mode = Literal["service", "paper"]
 

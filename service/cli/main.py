@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -202,9 +203,7 @@ def api() -> None:
 def worker() -> None:
     """Run a worker in the foreground."""
     settings = _settings("worker")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    _quieten_libraries()
     with _needing("worker"):
         from service.worker.main import run_worker
 
@@ -212,6 +211,44 @@ def worker() -> None:
         asyncio.run(run_worker(settings))
     except ErrataError as error:
         _fail(f"{error.code}: {error.detail}")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str | None, typer.Option(help="Instead of ERRATA_MODEL's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the profile; default: where a worker looks for it.")] = None,
+) -> None:
+    """Find out where a model that nobody has edited yet takes facts best, and write it down. Needs no running service."""
+    settings = _settings()
+    if model:
+        settings = settings.model_copy(update={"model": model})
+    _quieten_libraries()
+    with _needing("worker"):
+        from service.worker.calibration import calibrate_model
+
+    began = time.monotonic()
+    try:
+        with show.stages() as progress:
+            done = calibrate_model(settings, out, progress)
+    except ErrataError as error:
+        _fail(error.detail)
+    best = done.calibration.best
+    rows = [(asdict(each), each is best) for each in done.calibration.trials]
+    show.console.print(show.trials_table(done.name, rows))
+    use = f"set ERRATA_PROFILE_FILE={out} for workers to use it" if out else "workers use it from their next start"
+    show.console.print(
+        f"{time.monotonic() - began:.0f} s; the profile is in {done.path}; {use}. "
+        "A ledger that was begun with other blocks cannot be gone on with.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _quieten_libraries() -> None:
+    """Before they are imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @app.command()

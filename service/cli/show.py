@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
-__all__ = ["answers_table", "console", "escape", "first_line", "follow", "stats_tables", "summary", "track", "wait_until"]
+__all__ = [
+    "answers_table",
+    "console",
+    "escape",
+    "first_line",
+    "follow",
+    "stages",
+    "stats_tables",
+    "summary",
+    "track",
+    "trials_table",
+    "wait_until",
+]
 
 console = Console()
 T = TypeVar("T")
@@ -32,6 +53,23 @@ def track(items: Sequence[T], label: str) -> Iterator[T]:
     """Show a bar while a sequence is worked through."""
     with Progress(*_COLUMNS, console=console) as progress:
         yield from progress.track(items, description=label)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar for each thing that is being done; told what, and the share of it that is done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def advance(doing: str, share: float) -> None:
+            if progress.tasks and progress.tasks[-1].description == doing:
+                progress.update(progress.tasks[-1].id, completed=share)
+                return
+            for task in progress.tasks:
+                progress.update(task.id, completed=1.0)
+            progress.update(progress.add_task(doing, total=1.0), completed=share)
+
+        yield advance
 
 
 def wait_until(done: Callable[[], tuple[bool, str]], pause: Callable[[], None]) -> None:
@@ -109,3 +147,28 @@ def stats_tables(stats: dict[str, Any], processes: dict[str, int | None]) -> Tab
         )
     grid.add_row("processes", ", ".join(f"{part} {pid or 'not running'}" for part, pid in processes.items()))
     return grid
+
+
+def trials_table(model: str, trials: Sequence[tuple[dict[str, Any], bool]]) -> Table:
+    """trials: figures of each profile tried, and whether it was chosen."""
+    table = Table(title=f"Profiles tried on {model}", title_justify="left")
+    for heading in ("subject blocks", "answer blocks"):
+        table.add_column(heading)
+    for heading in ("step", "facts hold", "rephrased", "unchanged", "KL, nats", "perplexity"):
+        table.add_column(heading, justify="right")
+    table.add_column("chosen", justify="center")
+    for trial, chosen in trials:
+        profile, ratio = trial["profile"], trial["perplexity_ratio"]
+        table.add_row(
+            *(" ".join(map(_block_number, profile[place])) for place in ("subject_blocks", "answer_blocks")),
+            f"{profile['subject_step']:g}",
+            *(f"{trial[share]:.0%}" for share in ("holding", "rephrased", "unchanged")),
+            f"{trial['kl_nats']:.4f}",
+            f"{ratio:.4f}" if ratio is not None else "",
+            "[green]yes[/]" if chosen else "",
+        )
+    return table
+
+
+def _block_number(name: str) -> str:
+    return next((part for part in name.split(".") if part.isdecimal()), name)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from editor_core import Editor, EditorConfig
-from editor_core.errors import ModelLoadError
+from editor_core.errors import ConfigError, ModelLoadError
 from editor_core.guard import Canary, Guard
 from editor_core.loading import LoadedModel
 from editor_core.presets import PRESETS, preset_for
-from editor_core.slot_defaults import ANSWER_DEPTHS, SUBJECT_DEPTHS, blocks_at, gated_blocks
+from editor_core.profile import Profile, identity
+from editor_core.slot_defaults import bank_editor, default_profile, gated_blocks
 from editor_core.slot_editor import SlotEditor
 from editor_core.slot_policy import SlotPolicy
-from editor_core.slots import attach_slots
 from editor_core.text_editor import EditPolicy, TextEditor
 from editor_core.texts import Format, supported_formats
 from service.domain.revisions import content_hash
 from service.settings import Settings
+from service.worker.facts import decoys
 
 FactEditor = TextEditor | SlotEditor
 
@@ -35,35 +40,75 @@ def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
 
 def _guarded(text_editor: FactEditor, settings: Settings) -> FactEditor:
     if settings.guard:
-        lines = [json.loads(line) for line in settings.canary_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        canary = Canary(
-            [each["prompt"] for each in lines if "prompt" in each],
-            [each["text"] for each in lines if "text" in each],
-            settings.max_canary_kl_nats,
-            settings.max_canary_perplexity_change,
-        )
-        text_editor.guard = Guard(text_editor.editor, text_editor.tokenizer, text_editor.policy.formats, canary)
+        text_editor.guard = Guard(text_editor.editor, text_editor.tokenizer, text_editor.policy.formats, read_canary(settings))
     return text_editor
+
+
+def read_canary(settings: Settings) -> Canary:
+    """JSON lines with a prompt or a text each, under the settings' limits."""
+    lines = [json.loads(line) for line in settings.canary_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return Canary(
+        [each["prompt"] for each in lines if "prompt" in each],
+        [each["text"] for each in lines if "text" in each],
+        settings.max_canary_kl_nats,
+        settings.max_canary_perplexity_change,
+    )
 
 
 def _slot_editor(loaded: LoadedModel, settings: Settings) -> SlotEditor:
     blocks = gated_blocks(loaded.model)
     if not blocks:
         raise ModelLoadError(f"{loaded.name} has no gated feed-forward blocks to hold slots; set ERRATA_EDIT_MODE=matrix")
-    policy = SlotPolicy(
+    policy = slot_policy(loaded, settings, _profile(loaded, blocks, settings))
+    editor = bank_editor(loaded.model, policy.blocks, settings.max_update_norm)
+    return SlotEditor(editor, loaded.tokenizer, policy, settings.models, decoys(settings))
+
+
+def slot_policy(loaded: LoadedModel, settings: Settings, profile: Profile) -> SlotPolicy:
+    """The profile, and everything else as the settings say. Raises ModelLoadError for formats the model does not have."""
+    return SlotPolicy(
         formats=_formats(loaded, settings),
-        subject_blocks=settings.subject_blocks or blocks_at(blocks, SUBJECT_DEPTHS),
-        answer_blocks=settings.answer_blocks or blocks_at(blocks, ANSWER_DEPTHS),
+        subject_blocks=profile.subject_blocks,
+        answer_blocks=profile.answer_blocks,
         subject_passes=settings.subject_passes,
         answer_passes=settings.edit_passes,
         rounds=settings.edit_rounds,
+        subject_step=profile.subject_step,
         requires_holding=settings.require_holding,
     )
-    banks = attach_slots(loaded.model, policy.blocks)
-    config = EditorConfig(
-        banks, lr=1.0, loss_tokens=1.0, max_update_norm=settings.max_update_norm
-    )  # slots have their own steps
-    return SlotEditor(Editor(loaded.model, config), loaded.tokenizer, policy, settings.models)
+
+
+def profile_path(model: nn.Module, folder: Path) -> Path:
+    """Where calibration writes this model's profile and a worker looks for it. The model has gated blocks."""
+    return folder / f"profile-{identity(model, gated_blocks(model))}.json"
+
+
+def _profile(loaded: LoadedModel, blocks: Sequence[str], settings: Settings) -> Profile:
+    """What the settings give, over what calibration found, over what is usual at these depths."""
+    known = _calibrated(loaded, blocks, settings) or default_profile(blocks)
+    return Profile(
+        settings.subject_blocks or known.subject_blocks,
+        settings.answer_blocks or known.answer_blocks,
+        settings.subject_step or known.subject_step,
+    )
+
+
+def _calibrated(loaded: LoadedModel, blocks: Sequence[str], settings: Settings) -> Profile | None:
+    """The profile that the settings name, or the one written for this model, or None.
+
+    Raises ModelLoadError when it cannot be read, or is another model's.
+    """
+    path = settings.profile_file or profile_path(loaded.model, settings.models)
+    if settings.profile_file is None and not path.is_file():
+        return None
+    remedy = "run `errata calibrate`, or set ERRATA_PROFILE_FILE to a profile of this model"
+    try:
+        profile = Profile.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ModelLoadError(f"the profile {path} cannot be used: {error}; {remedy}") from error
+    if lacking := [each for each in profile.blocks if each not in blocks]:
+        raise ModelLoadError(f"the profile {path} names blocks that {loaded.name} lacks: {', '.join(lacking)}; {remedy}")
+    return profile
 
 
 def _formats(loaded: LoadedModel, settings: Settings) -> tuple[Format, ...]:

@@ -34,6 +34,14 @@ class Candidate:
     summaries: tuple[StatisticsSummary, ...]
 
 
+def load(settings: Settings, progress: Callable[[str], None]) -> LoadedModel:
+    """The model that the settings name, as they want it. Raises ModelLoadError."""
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return load_model(settings.model, cache_dir=settings.models, dtype=dtype, device=settings.device, progress=progress)
+
+
 class ResidentModel:
     """One model, its editor, and the number of the revision that its weights are."""
 
@@ -50,11 +58,7 @@ class ResidentModel:
     @classmethod
     def load(cls, settings: Settings, progress: Callable[[str], None]) -> ResidentModel:
         """Raises ModelLoadError, or an EditorError when the configured modules are not in the model."""
-        if settings.torch_threads:
-            torch.set_num_threads(settings.torch_threads)
-        dtype: torch.dtype = getattr(torch, settings.dtype)
-        loaded = load_model(settings.model, cache_dir=settings.models, dtype=dtype, device=settings.device, progress=progress)
-        return cls(loaded, settings)
+        return cls(load(settings, progress), settings)
 
     def prepare_editing(self, progress: Callable[[str], None]) -> None:
         """What editing needs to know of the unedited model, from a file or collected now (minutes, once a model)."""

@@ -57,5 +57,5 @@ def _check_base(resident: ResidentModel, base: Revision) -> None:
     if base.kind is not RevisionKind.BASE or base.fingerprint != resident.editor.masters.fingerprint():
         raise WrongModel(
             f"this ledger was begun with another model, or other edited modules, than {resident.name}; "
-            "use the settings it was begun with, or another database"
+            "use the settings it was begun with (and the profile, if `errata calibrate` has run since), or another database"
         )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 
 import structlog
 
-from editor_core.texts import Edit
 from service.domain.revisions import NewRevision, RevisionKind
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
 from service.settings import Settings
+from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.resident import NO_REVISION, ResidentModel
 
@@ -66,10 +65,3 @@ async def warm_up(
         mode="apply" if settings.warmup_is_applied else "observe",
         rows={f"{s.d_in}x{s.d_out}": s.n for s in candidate.summaries},
     )
-
-
-def read_facts(settings: Settings) -> list[Edit]:
-    """The warm-up facts: JSON lines with a prompt and a target each."""
-    with settings.warmup_facts.open(encoding="utf-8") as lines:
-        facts = [json.loads(line) for line in lines if line.strip()]
-    return [Edit(fact["prompt"], fact["target"]) for fact in facts[: settings.warmup_size]]

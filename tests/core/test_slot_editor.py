@@ -51,7 +51,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the tiny model's small background is kept, collected once."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in {"ANCHOR_PROMPTS": 12, "ANSWER_TOKENS": 4, "LONE_TOKENS": 40, "TEXT_TOKENS": 6}.items():
+        sizes = {"ANCHOR_PROMPTS": 12, "DATED_TEXTS": 4, "ANSWER_TOKENS": 4, "LONE_TOKENS": 40, "TEXT_TOKENS": 6}
+        for name, size in sizes.items():
             patch.setattr(background, name, size)
         patch.setattr("editor_core.text_editor.ANSWER_TOKENS", 12)
         yield tmp_path_factory.mktemp("background")
@@ -185,7 +186,7 @@ def test_warm_up_observes_and_adds_no_slot(slot_editor: SlotEditor) -> None:
     assert not any(bank.count for bank in banks_of(editor.model).values())
 
 
-def test_the_background_is_the_unedited_models_and_read_from_its_file(
+def test_the_background_is_the_unedited_models_and_read_from_its_files(
     slot_editor: SlotEditor, tokenizer: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot_editor.editor.apply(slot_editor.propose(EDITS[:1]).proposal)

@@ -48,7 +48,7 @@ def test_a_file_of_facts_is_refused_with_the_line_that_is_wrong(tmp_path: Path, 
         read_facts(path)
 
 
-@pytest.mark.parametrize("name", ["demo.jsonl", "warmup.jsonl"])
+@pytest.mark.parametrize("name", ["calibration.jsonl", "demo.jsonl", "warmup.jsonl"])
 def test_the_facts_that_are_shipped_can_be_read(name: str) -> None:
     facts = read_facts(FACTS / name)
     assert len({fact["prompt"] for fact in facts}) == len(facts)
