@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,33 @@ def prompts_read(
         nothing,
         nothing + 1,
     )
+
+
+class _Enough(Exception):
+    """All that was wanted of a forward pass is there."""
+
+
+@torch.no_grad()
+def last_inputs(model: Any, modules: Sequence[EditedModule], sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """What each module (in the model's order) reads at the last token of every sequence: S × d_in float32.
+
+    No block after the last of them runs.
+    """
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in sequences], batch_first=True)
+    last = torch.tensor([len(each) - 1 for each in sequences])
+    found: dict[str, torch.Tensor] = {}
+    with ExitStack() as stack:
+        for each in modules:
+
+            def keep(module: nn.Module, inputs: Any, output: Any, name: str = each.name) -> None:
+                found[name] = inputs[0][torch.arange(len(last)), last.to(inputs[0].device)].float()
+                if len(found) == len(modules):
+                    raise _Enough
+
+            stack.callback(each.module.register_forward_hook(keep).remove)
+        stack.enter_context(suppress(_Enough))
+        model.base_model(input_ids=ids.to(model.device), use_cache=False)
+    return found
 
 
 @contextmanager

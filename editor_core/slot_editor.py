@@ -31,21 +31,24 @@ from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
 from editor_core.greedy import continued
+from editor_core.modules import EditedModule
 from editor_core.normalise import Whitener
 from editor_core.passages import Passage, alike, opened, rewound
 from editor_core.side_effects import side_effects
-from editor_core.slot_capture import SlotRows, captured, prompts_read, sequence_of
+from editor_core.slot_capture import SlotRows, captured, last_inputs, prompts_read, sequence_of
 from editor_core.slot_keys import detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import SlotBank, gates
 from editor_core.statistics import Statistics
 from editor_core.text_editor import BEFORE_TOKENS, Answers, BatchProposal, BatchRun, FactEditor, not_holding
-from editor_core.texts import Edit, Example, encode, minibatches, template_tokens
+from editor_core.texts import Edit, Example, Format, encode, minibatches, template_tokens, token_ids
 from editor_core.update import Proposal, Update
 
 WARMUP_MINIBATCH = 10
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 QUICK_ANSWERS = True
+OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
 DECOYS_TOGETHER = 50
 DECOY_WEIGHT = 10.0  # of a decoy's input, in inputs of the background
 SURER = 0.25  # of what is missing to 1, added to the confidence asked for in every further round
@@ -64,6 +67,7 @@ class _Work:
     passages: list[Passage] = field(default_factory=list)  # the examples from where they are being taught on
     owners: dict[str, torch.Tensor] = field(default_factory=dict)  # by module: the edit of each new slot
     before: dict[str, int] = field(default_factory=dict)  # by module: rows in the bank before this batch
+    unmarked: SlotRows | None = None  # the examples before their subjects were marked
     rows: list[Rows] = field(default_factory=list)  # what the statistics are to see, one for all examples
     passes: int = 0
 
@@ -171,6 +175,26 @@ class SlotEditor(FactEditor):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
 
+    def _asked(self, work: _Work, edits: Sequence[Edit]) -> tuple[list[Answers], list[dict[Format, bool]]]:
+        """What the draft says to the edits' prompts, and in which formats that holds."""
+        with work.draft:
+            said = self._ask(edits)
+        return said, [
+            {format: holds(each[format], edit.target, format) for format in self.formats}
+            for edit, each in zip(edits, said, strict=True)
+        ]
+
+    def _ask_again(
+        self, work: _Work, edits: Sequence[Edit], chosen: Sequence[int], after: list[Answers], held: list[dict[Format, bool]]
+    ) -> None:
+        """Put what is now said by some edits in the place of what was."""
+        said, holding = self._asked(work, [edits[index] for index in chosen])
+        for index, text, holds_now in zip(chosen, said, holding, strict=True):
+            after[index], held[index] = text, holds_now
+
+    def _refused(self, held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:
+        return not_holding(held) if self.policy.requires_holding else ()
+
     def _work(self, edits: Sequence[Edit]) -> _Work:
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
         contexts, shares = [], []
@@ -200,34 +224,29 @@ class SlotEditor(FactEditor):
         yield from self._teach_subjects(work, subjects)
         self._add_contexts(work)
         yield from self._teach_answers(work, list(range(len(work.examples))), self.policy.confidence)
+        after, held = self._asked(work, edits)
+        yield "verify"
+        everyone: (
+            tuple[int, ...] | None
+        ) = ()  # what was refused when all edits were asked last; None: something was taught since
         confidence = self.policy.confidence
-        for round in range(self.policy.rounds + 1):
-            with work.draft:
-                after = self._ask(edits)
-            held = [
-                {format: holds(said[format], edit.target, format) for format in self.policy.formats}
-                for edit, said in zip(edits, after, strict=True)
-            ]
-            yield "verify"
-            pending = [i for i, each in enumerate(work.examples) if not all(held[each.edit].values())]
-            if not pending or round == self.policy.rounds:
+        for _ in range(self.policy.rounds):
+            lacking = not_holding(held)
+            if not lacking:
                 break
-            confidence += SURER * (1 - confidence)
+            everyone, confidence = None, confidence + SURER * (1 - confidence)
+            pending = [index for index, each in enumerate(work.examples) if each.edit in lacking]
             self._reread(work, pending)
             yield "capture"
             yield from self._teach_answers(work, pending, confidence)
-        refused = not_holding(held) if self.policy.requires_holding else ()
-        checked: tuple[int, ...] = ()
-        while refused != checked:  # what is left must hold without what was refused
-            self._shut(work, refused)
-            with work.draft:
-                again = self._ask(edits)
+            self._ask_again(work, edits, lacking, after, held)
             yield "verify"
-            checked = refused
-            for index in set(range(len(edits))) - set(refused):
-                after[index] = again[index]
-                held[index] = {each: holds(again[index][each], edits[index].target, each) for each in self.policy.formats}
-            refused = not_holding(held)
+        refused = self._refused(held)
+        while everyone != refused:  # what is left must hold without what was refused
+            self._shut(work, refused)
+            self._ask_again(work, edits, [index for index in range(len(edits)) if index not in refused], after, held)
+            yield "verify"
+            everyone, refused = refused, self._refused(held)
         kept = torch.tensor([each.edit not in refused for each in work.examples])
         statistics = self.editor.observe([rows.only_examples(kept) for rows in work.rows])
         proposal = self._drafted(work, statistics, parent).without(refused)
@@ -265,10 +284,11 @@ class SlotEditor(FactEditor):
     def _teach_subjects(self, work: _Work, read: SlotRows) -> Iterator[str]:
         modules = self._modules(self.policy.subject_blocks)
         background = self.background()
-        positions = subject_positions(work.examples, read, background[modules[0].name], modules[0].name)
+        positions = subject_positions(self.tokenizer, work.examples, read, background[modules[0].name], modules[0].name)
+        lookalikes = self._lookalikes(work, modules, positions)
         work.starts = [max(position, 1) for position in positions]
         for module in modules:
-            made = self._subject_detectors(work, module.name, read, positions)
+            made = self._subject_detectors(work, module.name, read, positions, lookalikes)
             self._add_slots(work, module.name, made, torch.arange(len(made)))
         work.passages = [rewound(each, work.sequences, work.starts) for each in work.passages]
         speed = {each.name: torch.zeros(len(work.owners[each.name]), each.d_out) for each in modules}
@@ -281,11 +301,13 @@ class SlotEditor(FactEditor):
             yield "capture"
             if number == 0:
                 work.rows = [_answer_rows(rows, work.examples)]
+                work.unmarked = rows
                 estimate = self.editor.observe(work.rows)[modules[0].shape]
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
             for module in modules:
                 if number:  # the marks made so far are in the inputs of the blocks after them
-                    self._set_detectors(work, module.name, self._subject_detectors(work, module.name, rows, positions))
+                    made = self._subject_detectors(work, module.name, rows, positions, lookalikes)
+                    self._set_detectors(work, module.name, made)
                 slope = self._slope(work, module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
                 size = self.policy.subject_step * background[module.name].scale
@@ -306,13 +328,34 @@ class SlotEditor(FactEditor):
             with work.draft:
                 work.passages.append(opened(self.editor.model, work.sequences, work.starts, chosen, [0] * len(work.examples)))
 
-    def _subject_detectors(self, work: _Work, name: str, rows: SlotRows, positions: Sequence[int]) -> torch.Tensor:
+    def _lookalikes(self, work: _Work, modules: Sequence[EditedModule], positions: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The token of each edit's subject in other surroundings: by module, edits × contexts × d_in."""
+        before = [token_ids(self.tokenizer, text, "plain") for text in OTHER_SURROUNDINGS]
+        tokens: dict[int, int] = {}
+        for example, position in zip(work.examples, positions, strict=True):
+            tokens.setdefault(example.edit, example.prompt[position])
+        sequences = [[*each, tokens[edit]] for edit in sorted(tokens) for each in before]
+        with work.draft:
+            found = last_inputs(self.editor.model, modules, sequences)
+        return {name: x.cpu().view(len(tokens), len(before), -1) for name, x in found.items()}
+
+    def _subject_detectors(
+        self, work: _Work, name: str, rows: SlotRows, positions: Sequence[int], lookalikes: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         """One detector an edit, for what a block reads at the subject."""
         at_subject = rows.position == torch.tensor(positions)[rows.example]
-        edit_of = torch.tensor([each.edit for each in work.examples])
-        floor = torch.full((int(edit_of.max()) + 1,), self.policy.lowest_subject_threshold)
-        chosen = rows.inputs[name][at_subject]
-        return detectors(chosen, edit_of[rows.example[at_subject]], self.background()[name], self.policy, floor)
+        owners = torch.tensor([each.edit for each in work.examples])[rows.example[at_subject]]
+        is_first = name == f"{self.policy.subject_blocks[0]}.slots"
+        lowest = self.policy.lowest_first_threshold if is_first else self.policy.lowest_subject_threshold
+        floor = torch.full((len(lookalikes[name]),), lowest)
+        return detectors(
+            rows.inputs[name][at_subject],
+            owners,
+            self.background()[name],
+            floor,
+            self.policy.threshold_margin,
+            lookalikes[name],
+        )
 
     def _teach_answers(self, work: _Work, pending: list[int], confidence: float) -> Iterator[str]:
         """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
@@ -341,8 +384,15 @@ class SlotEditor(FactEditor):
         of_slot, slot = torch.unique(torch.stack([shared, offset], 1), dim=0, return_inverse=True)
         floor = torch.where(of_slot[:, 1] == 0, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
         edit_of = torch.tensor([each.edit for each in work.examples])[of_slot[:, 0]]
+        assert work.unmarked is not None
+        places = zip(work.unmarked.example.tolist(), work.unmarked.position.tolist(), strict=True)
+        row_of = {place: row for row, place in enumerate(places)}
+        unmarked = [row_of[index, len(work.examples[index].prompt) - 1 + offset] for index, offset in of_slot.tolist()]
         for module in self._modules(self.policy.answer_blocks):
-            made = detectors(rows.inputs[module.name][says], slot, self.background()[module.name], self.policy, floor)
+            x, lookalikes = rows.inputs[module.name][says], work.unmarked.inputs[module.name][unmarked][:, None]
+            made = detectors(
+                x, slot, self.background()[module.name], floor, self.policy.threshold_margin, lookalikes, HIGHEST_FOR_UNMARKED
+            )
             self._add_slots(work, module.name, made, edit_of)
 
     def _polyak_step(self, work: _Work, rows: SlotRows, wanting: torch.Tensor) -> None:

@@ -24,7 +24,8 @@ class SlotPolicy:
     answer_step        largest norm of a step of an answer's value, likewise
     momentum           of the subject's steps
     confidence         every token of an answer is to have this probability at least
-    lowest_subject_threshold   a subject slot opens at no score below this (1 is its own key)
+    lowest_first_threshold     a subject slot in the first block opens at no score below this (1 is its own key); it decides
+    lowest_subject_threshold   the same in the blocks after it, which read its mark
     lowest_threshold   the same for the position that says an answer's first token
     lowest_later_threshold   the same for an answer's later tokens: what was said before them makes their inputs alike however
                        the question was put, and unlike a number or a name elsewhere
@@ -43,7 +44,8 @@ class SlotPolicy:
     answer_step: float = 2.0
     momentum: float = 0.5
     confidence: float = 0.95
-    lowest_subject_threshold: float = 0.5
+    lowest_first_threshold: float = 0.7
+    lowest_subject_threshold: float = 0.6
     lowest_threshold: float = 0.4
     lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1

@@ -16,7 +16,7 @@ from editor_core.errors import StatisticsMismatchError, UnsupportedModuleError
 from editor_core.modules import resolve_modules
 from editor_core.passages import opened
 from editor_core.slot_capture import SlotRows, captured, sequence_of
-from editor_core.slot_keys import HIGHEST_THRESHOLD, detectors
+from editor_core.slot_keys import HIGHEST_THRESHOLD, INDISTINCT, SHUT, detectors, in_names, name_end
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import RAMP, SHARPNESS, SlotBank, attach_slots, banks_of, gates, without_slots
 from editor_core.texts import Example
@@ -84,7 +84,7 @@ def test_attaching_twice_keeps_the_bank_that_is_there() -> None:
 
 def test_a_slot_is_open_at_its_own_input_and_shut_well_below_its_threshold() -> None:
     background, own = unusual(0)
-    made = detectors(own, torch.tensor([0]), background, POLICY)
+    made = detectors(own, torch.tensor([0]), background, torch.tensor([0.4]), 0.1)
     assert float(gates(own, made)) == pytest.approx(1, abs=0.06)  # the ramp's rounded corner
     scores = background.inputs.float() @ made[0, :-1]
     below = background.inputs.float()[scores < made[0, -1] - 0.3]
@@ -143,25 +143,53 @@ def test_slots_are_back_after_an_exception() -> None:
 def test_detectors_find_all_their_own_inputs_and_nothing_of_the_background(
     seed: int, slots: int, inputs: int, shift: float
 ) -> None:
-    """An edit's own inputs resemble each other; what is just like the background meets the cap on thresholds."""
+    """An edit's own inputs resemble each other; what is just like the background stays shut."""
     background, _ = unusual(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     centres = shift * torch.randn(slots, 16, generator=generator)
     x = (centres[:, None] * (1 + 0.1 * torch.rand(slots, inputs, 16, generator=generator))).flatten(0, 1)
     owners = torch.arange(slots).repeat_interleave(inputs)
-    made = detectors(x, owners, background, POLICY)
+    floor = torch.full((slots,), 0.4)
+    made = detectors(x, owners, background, floor, 0.1)
     own = (x * made[owners, :-1]).sum(1)
     lowest = torch.stack([own[owners == owner].min() for owner in range(slots)])
     torch.testing.assert_close(lowest, torch.ones(slots), rtol=1e-3, atol=0)
     highest, thresholds = background.highest_scores(made[:, :-1]), made[:, -1]
     assert ((thresholds > highest) | (thresholds == HIGHEST_THRESHOLD)).all()
-    assert ((thresholds >= POLICY.lowest_threshold) & (thresholds <= HIGHEST_THRESHOLD)).all()
+    assert (thresholds >= floor).all()
+    assert ((thresholds == SHUT) == (highest > INDISTINCT)).all()
+
+
+def test_a_slot_tells_its_input_from_its_lookalikes() -> None:
+    background, own = unusual(4)
+    lookalike = 0.6 * own + 0.3 * unusual(5)[1]
+    floor = torch.tensor([0.4])
+    plainly = detectors(own, torch.tensor([0]), background, floor, 0.1)
+    made = detectors(own, torch.tensor([0]), background, floor, 0.1, lookalike[None])
+    assert float(gates(lookalike, plainly)) > 0.5
+    assert float(gates(own, made)) == pytest.approx(1, abs=0.05)
+    assert float(gates(lookalike, made)) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "named", "end"),
+    [
+        (["Who", " led", " Lake", " Tan", "trum", "?"], [2, 3, 4], 4),
+        (["When", " was", " NGC", " ", "6", "6", " seen"], [2, 4, 5], 5),
+        (["the", " sym", "bol", " is"], [], 2),
+    ],
+)
+def test_a_name_is_known_by_its_capitals_and_read_to_its_end(tokens: list[str], named: list[int], end: int) -> None:
+    found = [index for index, each in enumerate(in_names(tokens)) if each]
+    assert found == named
+    start = named[0] if named else 1
+    assert start + name_end(tokens[start:]) == end
 
 
 def test_a_higher_score_in_the_background_raises_the_threshold() -> None:
     background, own = unusual(2)
     lifted = BlockBackground(torch.cat([background.inputs, 0.6 * own.half()]), background.precision, background.scale)
-    assert float(detectors(own, torch.tensor([0]), lifted, POLICY)[0, -1]) == pytest.approx(0.7, abs=1e-3)
+    assert float(detectors(own, torch.tensor([0]), lifted, torch.tensor([0.4]), 0.1)[0, -1]) == pytest.approx(0.7, abs=1e-3)
 
 
 def captured_from(model: nn.Module, editor: Editor, examples: list[Example], starts: list[int]) -> SlotRows:
