@@ -36,7 +36,7 @@ from editor_core.normalise import Whitener
 from editor_core.passages import Passage, alike, opened, rewound
 from editor_core.side_effects import side_effects
 from editor_core.slot_capture import SlotRows, captured, last_inputs, prompts_read, sequence_of
-from editor_core.slot_keys import detectors, subject_positions
+from editor_core.slot_keys import LEAST_ALIKE, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import SlotBank, gates
 from editor_core.statistics import Statistics
@@ -67,6 +67,7 @@ class _Work:
     passages: list[Passage] = field(default_factory=list)  # the examples from where they are being taught on
     owners: dict[str, torch.Tensor] = field(default_factory=dict)  # by module: the edit of each new slot
     before: dict[str, int] = field(default_factory=dict)  # by module: rows in the bank before this batch
+    left_out: list[int] = field(default_factory=list)  # examples that are not taught after all
     unmarked: SlotRows | None = None  # the examples before their subjects were marked
     rows: list[Rows] = field(default_factory=list)  # what the statistics are to see, one for all examples
     passes: int = 0
@@ -235,7 +236,7 @@ class SlotEditor(FactEditor):
             if not lacking:
                 break
             everyone, confidence = None, confidence + SURER * (1 - confidence)
-            pending = [index for index, each in enumerate(work.examples) if each.edit in lacking]
+            pending = [i for i, each in enumerate(work.examples) if each.edit in lacking and i not in work.left_out]
             self._reread(work, pending)
             yield "capture"
             yield from self._teach_answers(work, pending, confidence)
@@ -367,18 +368,31 @@ class SlotEditor(FactEditor):
             work.passes += 1
             yield "capture"
             if not all(module.name in work.owners for module in modules):
+                work.left_out = self._unlike(work, rows)
                 self._add_answer_slots(work, rows)
             wanting = rows.confidence < confidence
+            wanting[work.left_out] = False
             if not bool(wanting.any()):
                 return
             self._polyak_step(work, rows, wanting)
             pending = wanting.nonzero()[:, 0].tolist()
             yield "solve"
 
+    def _unlike(self, work: _Work, rows: SlotRows) -> list[int]:
+        """Contexts in which the model reads its question so differently that no slot could serve both: they are not taught."""
+        name = self._modules(self.policy.answer_blocks)[0].name
+        first = torch.tensor([len(each.prompt) - 1 for each in work.examples])
+        at_first = (rows.position == first[rows.example]).nonzero()[:, 0]
+        x = torch.empty(len(work.examples), rows.inputs[name].shape[1])
+        x[rows.example[at_first]] = rows.inputs[name][at_first]
+        own = x[work.shares] @ self.background()[name].precision
+        alike = (x[len(x) - len(work.shares) :] * own).sum(1) / (x[work.shares] * own).sum(1)
+        return (len(x) - len(work.shares) + (alike < LEAST_ALIKE).nonzero()[:, 0]).tolist()
+
     def _add_answer_slots(self, work: _Work, rows: SlotRows) -> None:
         """One slot for each token of each answer; an answer's slots serve the contexts of its prompt as well."""
         first = torch.tensor([len(each.prompt) - 1 for each in work.examples])[rows.example]
-        says = rows.position >= first
+        says = (rows.position >= first) & ~torch.isin(rows.example, torch.tensor(work.left_out))
         offset = (rows.position - first)[says]
         shared = torch.tensor([*range(len(work.examples) - len(work.shares)), *work.shares])[rows.example[says]]
         of_slot, slot = torch.unique(torch.stack([shared, offset], 1), dim=0, return_inverse=True)
