@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     edit_lr: float | None = Field(None, gt=0, description="matrix and paper.")
     edit_ridge: float | None = Field(None, gt=0, description="matrix and paper.")
     edit_formats: CommaSeparated = Field((), description="plain, chat; empty: all that the model has.")
-    edit_passes: int = Field(10, ge=1, le=100, description="Steps over one batch at most; of slots, a round.")
+    edit_passes: int = Field(16, ge=1, le=100, description="Steps over one batch at most; of slots, a round.")
     guard: bool = Field(True, description="Refuse a batch that moves the canary set past the limits. Not in paper mode.")
     canary_file: Path = Field(FACTS / "canary.jsonl", description="JSON lines with a prompt or a text each.")
     max_canary_kl_nats: float = Field(0.05, gt=0, description="What one batch may add, next token, mean over the prompts.")
