@@ -1,0 +1,101 @@
+"""The slots of one batch under way: on a draft, each with the edit it belongs to, until they become a proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from editor_core.capture import Rows
+from editor_core.draft import Draft
+from editor_core.editor import Editor
+from editor_core.modules import EditedModule
+from editor_core.normalise import Whitener
+from editor_core.passages import Passage
+from editor_core.slot_capture import SlotRows
+from editor_core.slots import gates
+from editor_core.texts import Example
+from editor_core.update import Update
+
+
+@dataclass(slots=True)
+class SlotBatch:
+    """A batch's examples, the draft, and what its slots are so far.
+
+    examples   what is taught; from the answers on the contexts as well, which come last
+    contexts   the prompts with other words around them; each shares the slots of one example, whose index is in `shares`
+    sequences  by example: the tokens that are read
+    starts     by example: where its subject is
+    passages   the examples from where they are being taught on
+    owners     by module: the edit of each new slot
+    before     by module: rows in the bank before this batch
+    left_out   indices of examples that are not taught after all
+    unmarked   the examples before their subjects were marked
+    rows       what the statistics are to see, one for all examples
+    passes     forward and backward passes so far
+    """
+
+    editor: Editor
+    examples: list[Example]
+    contexts: list[Example]
+    shares: list[int]
+    draft: Draft
+    sequences: list[tuple[int, ...]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
+    owners: dict[str, torch.Tensor] = field(default_factory=dict)
+    before: dict[str, int] = field(default_factory=dict)
+    left_out: list[int] = field(default_factory=list)
+    unmarked: SlotRows | None = None
+    rows: list[Rows] = field(default_factory=list)
+    passes: int = 0
+
+    def modules(self, blocks: Sequence[str]) -> list[EditedModule]:
+        """The banks of these blocks, in the model's order."""
+        wanted = {f"{block}.slots" for block in blocks}
+        return [each for each in self.editor.modules if each.name in wanted]
+
+    def add(self, name: str, made: torch.Tensor, owners: torch.Tensor) -> None:
+        """New slots with values of zero."""
+        with self.draft:
+            bank = self.editor.masters[name]
+            self.before[name], self.owners[name] = len(bank), owners
+            self.editor.masters.add(name, Update(made, torch.zeros(len(made), bank.shape[1] - made.shape[1])))
+
+    def set_detectors(self, name: str, made: torch.Tensor) -> None:
+        with self.draft:
+            self.editor.masters[name][self.before[name] :, : made.shape[1]] = made
+
+    def slope(self, name: str, rows: SlotRows, whitener: Whitener | None, wanted: torch.Tensor | None = None) -> torch.Tensor:
+        """H^T V over the batch's own slots: S × d_out. wanted: which examples' rows count, (examples,) bool."""
+        x, values = rows.inputs[name], rows.gradients[name]
+        if wanted is not None:
+            x, values = x[wanted[rows.example]], values[wanted[rows.example]]
+        with self.draft:
+            bank = self.editor.masters[name]
+            opened = gates(x, bank[self.before[name] :, : x.shape[1] + 1])
+        return opened.T @ (whitener(values) if whitener else values)
+
+    def move(self, name: str, step: torch.Tensor) -> None:
+        with self.draft:
+            bank = self.editor.masters[name]
+            bank[self.before[name] :, -step.shape[1] :] += step
+
+    def shut(self, edits: Sequence[int]) -> None:
+        """Slots of these edits say nothing any more."""
+        for each in self.editor.modules:
+            if each.name in self.owners:
+                with self.draft:
+                    values = self.editor.masters[each.name][self.before[each.name] :, each.d_in + 1 :]
+                    values[torch.isin(self.owners[each.name], torch.tensor(edits))] = 0.0
+
+    def updates(self) -> dict[str, Update]:
+        """By module: the new rows of its bank."""
+        made = {}
+        with self.draft:
+            for each in self.editor.modules:
+                if each.name in self.before:
+                    rows = self.editor.masters[each.name][self.before[each.name] :]
+                    made[each.name] = Update(rows[:, : each.d_in + 1].clone(), rows[:, each.d_in + 1 :].clone())
+        return made

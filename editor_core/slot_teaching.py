@@ -1,0 +1,209 @@
+"""Teaching: marks on subjects first, then answers where the marks arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from editor_core.background import Background
+from editor_core.capture import Rows
+from editor_core.editor import Editor
+from editor_core.modules import EditedModule
+from editor_core.normalise import Whitener
+from editor_core.passages import Passage, alike, opened, rewound
+from editor_core.slot_batch import SlotBatch
+from editor_core.slot_capture import SlotRows, captured, last_inputs, prompts_read, sequence_of
+from editor_core.slot_keys import LEAST_ALIKE, detectors, subject_positions
+from editor_core.slot_policy import SlotPolicy
+from editor_core.texts import Example, template_tokens, token_ids
+
+WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
+OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
+
+
+class SlotTeacher:
+    """Makes and fits the slots of batches. Each method that takes steps yields the phase of each of them."""
+
+    def __init__(self, editor: Editor, tokenizer: Any, policy: SlotPolicy, background: Background) -> None:
+        self.editor, self.tokenizer, self.policy, self.background = editor, tokenizer, policy, background
+
+    def read(self, batch: SlotBatch) -> SlotRows:
+        """Every prompt is read once; what follows branches off the model's cache of it."""
+        batch.sequences = [sequence_of(each) for each in batch.examples]
+        batch.passages, read = self._prompts_read(batch, range(len(batch.examples)))
+        return read
+
+    def _prompts_read(self, batch: SlotBatch, chosen: Sequence[int]) -> tuple[list[Passage], SlotRows]:
+        beginnings = {format: template_tokens(self.tokenizer, format) for format in self.policy.formats}
+        shared = [beginnings[each.format] for each in batch.examples]
+        modules = batch.modules(self.policy.subject_blocks)
+        return prompts_read(self.editor.model, modules, batch.examples, chosen, shared)
+
+    def read_again(self, batch: SlotBatch, pending: Sequence[int]) -> None:
+        """Read the pending prompts as the draft does: the batch's other slots may open in them, before what is being taught."""
+        with batch.draft:
+            again, _ = self._prompts_read(batch, pending)
+        batch.passages = [rewound(each, batch.sequences, batch.starts) for each in again]
+
+    def teach_subjects(self, batch: SlotBatch, read: SlotRows) -> Iterator[str]:
+        modules = batch.modules(self.policy.subject_blocks)
+        positions = subject_positions(self.tokenizer, batch.examples, read, self.background[modules[0].name], modules[0].name)
+        lookalikes = self._lookalikes(batch, modules, positions)
+        batch.starts = [max(position, 1) for position in positions]
+        for module in modules:
+            made = self._subject_detectors(batch, module.name, read, positions, lookalikes)
+            batch.add(module.name, made, torch.arange(len(made)))
+        batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]
+        speed = {each.name: torch.zeros(len(batch.owners[each.name]), each.d_out) for each in modules}
+        whitener: Whitener | None = None
+        for number in range(self.policy.subject_passes):
+            with batch.draft:
+                # the first pass watches every bank: the statistics see each fact once, before it is taught
+                watched = self.editor.modules if number == 0 else modules
+                rows = captured(self.editor.model, watched, batch.examples, batch.passages, quick=True)
+            yield "capture"
+            if number == 0:
+                batch.rows = [answer_rows(rows, batch.examples)]
+                batch.unmarked = rows
+                estimate = self.editor.observe(batch.rows)[modules[0].shape]
+                whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
+            for module in modules:
+                if number:  # the marks made so far are in the inputs of the blocks after them
+                    made = self._subject_detectors(batch, module.name, rows, positions, lookalikes)
+                    batch.set_detectors(module.name, made)
+                slope = batch.slope(module.name, rows, whitener)
+                step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
+                size = self.policy.subject_step * self.background[module.name].scale
+                speed[module.name] = self.policy.momentum * speed[module.name] - size * step
+                batch.move(module.name, speed[module.name])
+            batch.passes += 1
+            yield "solve"
+        batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]  # other input now
+
+    def add_contexts(self, batch: SlotBatch) -> None:
+        """From here on the contexts are examples as well, read from their second token on."""
+        first = len(batch.examples)
+        batch.examples, batch.starts = batch.examples + batch.contexts, batch.starts + [1] * len(batch.contexts)
+        batch.sequences = [sequence_of(each) for each in batch.examples]
+        lengths = [len(each) for each in batch.contexts]
+        for group in alike([(0, length) for length in lengths], lengths):
+            chosen = [first + index for index in group]
+            with batch.draft:
+                batch.passages.append(
+                    opened(self.editor.model, batch.sequences, batch.starts, chosen, [0] * len(batch.examples))
+                )
+
+    def _lookalikes(
+        self, batch: SlotBatch, modules: Sequence[EditedModule], positions: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
+        """The token of each edit's subject in other surroundings: by module, edits × contexts × d_in."""
+        before = [token_ids(self.tokenizer, text, "plain") for text in OTHER_SURROUNDINGS]
+        tokens: dict[int, int] = {}
+        for example, position in zip(batch.examples, positions, strict=True):
+            tokens.setdefault(example.edit, example.prompt[position])
+        sequences = [[*each, tokens[edit]] for edit in sorted(tokens) for each in before]
+        with batch.draft:
+            found = last_inputs(self.editor.model, modules, sequences)
+        return {name: x.cpu().view(len(tokens), len(before), -1) for name, x in found.items()}
+
+    def _subject_detectors(
+        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], lookalikes: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """One detector an edit, for what a block reads at the subject."""
+        at_subject = rows.position == torch.tensor(positions)[rows.example]
+        owners = torch.tensor([each.edit for each in batch.examples])[rows.example[at_subject]]
+        is_first = name == f"{self.policy.subject_blocks[0]}.slots"
+        lowest = self.policy.lowest_first_threshold if is_first else self.policy.lowest_subject_threshold
+        floor = torch.full((len(lookalikes[name]),), lowest)
+        return detectors(
+            rows.inputs[name][at_subject],
+            owners,
+            self.background[name],
+            floor,
+            self.policy.threshold_margin,
+            lookalikes[name],
+        )
+
+    def teach_answers(self, batch: SlotBatch, pending: list[int], confidence: float) -> Iterator[str]:
+        """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
+        modules = batch.modules(self.policy.answer_blocks)
+        for _ in range(self.policy.answer_passes):
+            passages = [chosen for each in batch.passages if (chosen := each.of(pending)) is not None]
+            with batch.draft:
+                rows = captured(self.editor.model, modules, batch.examples, passages, quick=True)
+            batch.passes += 1
+            yield "capture"
+            if not all(module.name in batch.owners for module in modules):
+                batch.left_out = self._unlike(batch, rows)
+                self._add_answer_slots(batch, rows)
+            wanting = rows.confidence < confidence
+            wanting[batch.left_out] = False
+            if not bool(wanting.any()):
+                return
+            self._polyak_step(batch, rows, wanting)
+            pending = wanting.nonzero()[:, 0].tolist()
+            yield "solve"
+
+    def _unlike(self, batch: SlotBatch, rows: SlotRows) -> list[int]:
+        """Contexts in which the model reads its question so differently that no slot could serve both: they are not taught."""
+        name = batch.modules(self.policy.answer_blocks)[0].name
+        first = torch.tensor([len(each.prompt) - 1 for each in batch.examples])
+        at_first = (rows.position == first[rows.example]).nonzero()[:, 0]
+        x = torch.empty(len(batch.examples), rows.inputs[name].shape[1])
+        x[rows.example[at_first]] = rows.inputs[name][at_first]
+        own = x[batch.shares] @ self.background[name].precision
+        alike = (x[len(x) - len(batch.shares) :] * own).sum(1) / (x[batch.shares] * own).sum(1)
+        return (len(x) - len(batch.shares) + (alike < LEAST_ALIKE).nonzero()[:, 0]).tolist()
+
+    def _add_answer_slots(self, batch: SlotBatch, rows: SlotRows) -> None:
+        """One slot for each token of each answer; an answer's slots serve the contexts of its prompt as well."""
+        first = torch.tensor([len(each.prompt) - 1 for each in batch.examples])[rows.example]
+        says = (rows.position >= first) & ~torch.isin(rows.example, torch.tensor(batch.left_out))
+        offset = (rows.position - first)[says]
+        shared = torch.tensor([*range(len(batch.examples) - len(batch.shares)), *batch.shares])[rows.example[says]]
+        of_slot, slot = torch.unique(torch.stack([shared, offset], 1), dim=0, return_inverse=True)
+        floor = torch.where(of_slot[:, 1] == 0, self.policy.lowest_threshold, self.policy.lowest_later_threshold)
+        edit_of = torch.tensor([each.edit for each in batch.examples])[of_slot[:, 0]]
+        assert batch.unmarked is not None
+        places = zip(batch.unmarked.example.tolist(), batch.unmarked.position.tolist(), strict=True)
+        row_of = {place: row for row, place in enumerate(places)}
+        unmarked = [row_of[index, len(batch.examples[index].prompt) - 1 + offset] for index, offset in of_slot.tolist()]
+        for module in batch.modules(self.policy.answer_blocks):
+            x, lookalikes = rows.inputs[module.name][says], batch.unmarked.inputs[module.name][unmarked][:, None]
+            made = detectors(
+                x, slot, self.background[module.name], floor, self.policy.threshold_margin, lookalikes, HIGHEST_FOR_UNMARKED
+            )
+            batch.add(module.name, made, edit_of)
+
+    def _polyak_step(self, batch: SlotBatch, rows: SlotRows, wanting: torch.Tensor) -> None:
+        """v -= g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""
+        edit_of = torch.tensor([each.edit for each in batch.examples])
+        edits = int(edit_of.max()) + 1
+        loss = torch.zeros(edits).index_add_(0, edit_of[wanting], rows.losses[wanting])
+        steepness, slopes = torch.zeros(edits), {}
+        for module in batch.modules(self.policy.answer_blocks):
+            slope = batch.slope(module.name, rows, None, wanting)
+            slopes[module.name] = slope = slope * self.background[module.name].scale
+            steepness.index_add_(0, batch.owners[module.name], slope.square().sum(1))
+        for name, slope in slopes.items():
+            scale = self.background[name].scale
+            step = -(loss / steepness.clamp_min(1e-12))[batch.owners[name], None] * slope * scale
+            longest = self.policy.answer_step * scale
+            batch.move(name, step * (longest / step.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1))
+
+
+def answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:
+    """The positions that say the answers alone, as the statistics know them."""
+    first = torch.tensor([len(each.prompt) - 1 for each in examples])
+    answer = rows.position >= first[rows.example]
+    return Rows(
+        {name: each[answer] for name, each in rows.inputs.items()},
+        {name: each[answer] for name, each in rows.gradients.items()},
+        rows.example[answer],
+        torch.zeros(int(answer.sum()), dtype=torch.bool),
+        float(rows.losses.sum() / answer.sum()),
+        len(examples),
+    )
