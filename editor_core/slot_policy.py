@@ -43,7 +43,7 @@ class SlotPolicy:
     subject_step: float = 0.6
     answer_step: float = 2.0
     momentum: float = 0.5
-    confidence: float = 0.95
+    confidence: float = 0.98
     lowest_first_threshold: float = 0.7
     lowest_subject_threshold: float = 0.6
     lowest_threshold: float = 0.4
