@@ -22,11 +22,11 @@ from editor_core.reference import Reference
 from editor_core.slot_defaults import (
     ANSWER_DEPTHS,
     SUBJECT_DEPTHS,
-    SUBJECT_STEP,
     blocks_at,
     default_profile,
     gated_blocks,
 )
+from editor_core.slot_policy import SUBJECT_STEP
 from editor_core.slots import GATED_PARTS, attach_slots
 from editor_core.texts import Edit
 from editor_core.trial import LEAST_HOLDING, PolicyOf, Trial, TrialBench

@@ -9,11 +9,11 @@ from torch import nn
 from editor_core.config import EditorConfig
 from editor_core.editor import Editor
 from editor_core.profile import Profile
+from editor_core.slot_policy import SUBJECT_STEP
 from editor_core.slots import GATED_PARTS, attach_slots
 
 SUBJECT_DEPTHS = (0.10, 0.17, 0.24, 0.31, 0.38, 0.45)  # of the number of blocks
 ANSWER_DEPTHS = (0.79, 0.86)
-SUBJECT_STEP = 0.6  # of the block's median output norm
 
 
 def gated_blocks(model: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ H^T V. Slots are open or shut and hardly ever two at once, so H^T H is diagonal 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,9 @@ class SlotEditor(FactEditor):
         after: list[Answers],
         held: list[dict[Format, bool]],
     ) -> None:
-        """Put what is now said by some edits in the place of what was."""
+        """Put what is now said by some edits, or none, in the place of what was."""
+        if not chosen:
+            return
         said, holding = self._asked(batch, [edits[index] for index in chosen])
         for index, text, holds_now in zip(chosen, said, holding, strict=True):
             after[index], held[index] = text, holds_now
@@ -142,8 +145,9 @@ class SlotEditor(FactEditor):
             if each.format == "plain" and (index == 0 or examples[index - 1].edit != each.edit):
                 for context in self.policy.contexts:
                     around = replace(edits[each.edit], prompt=context.format(edits[each.edit].prompt.strip()))
-                    example = encode(self.tokenizer, around, each.format, each.edit, self.policy.max_tokens)
-                    if example.answer == each.answer:  # else the tokenizer parts the target from this context elsewhere
+                    example = encode(self.tokenizer, around, each.format, each.edit, sys.maxsize)
+                    fits = len(example.prompt) + len(example.answer) <= self.policy.max_tokens
+                    if fits and example.answer == each.answer:  # else the tokenizer parts the target from it elsewhere
                         contexts.append(example)
                         shares.append(index)
         return SlotBatch(self.editor, examples, contexts, shares, Draft(self.editor))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from editor_core.errors import ConfigError
 from editor_core.texts import Format
 
+SUBJECT_STEP = 0.6  # of the block's median output norm
+
 
 @dataclass(frozen=True, slots=True)
 class SlotPolicy:
@@ -40,7 +42,7 @@ class SlotPolicy:
     subject_passes: int = 3
     answer_passes: int = 16
     rounds: int = 2
-    subject_step: float = 0.6
+    subject_step: float = SUBJECT_STEP
     answer_step: float = 2.0
     momentum: float = 0.5
     confidence: float = 0.98

@@ -114,6 +114,8 @@ class _Parts:
 class FactEditor(ABC):
     """Edits given as texts become one proposal a batch. Leaves the model as it is; `editor.apply` makes a proposal real."""
 
+    policy: Any  # the subclass's own
+
     def __init__(self, editor: Editor, tokenizer: Any, formats: tuple[Format, ...]) -> None:
         self.editor = editor
         self.tokenizer = tokenizer
@@ -135,6 +137,10 @@ class FactEditor(ABC):
         run = BatchRun(steps=iter(()))
         run.steps = self._steps(edits, run)
         return run
+
+    @abstractmethod
+    def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool) -> Iterator[tuple[int, Proposal | None]]:
+        """Let the statistics see edits; yields (edits seen, None) batch by batch, and last (all, the proposal)."""
 
     @abstractmethod
     def _encode(self, edit: Edit, index: int) -> list[Example]:

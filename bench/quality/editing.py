@@ -14,10 +14,10 @@ from bench.quality.published import published_steps
 from editor_core import Editor, EditorConfig
 from editor_core.loading import LoadedModel
 from editor_core.presets import preset_for
-from editor_core.text_editor import EditPolicy, TextEditor
+from editor_core.text_editor import EditPolicy, FactEditor, TextEditor
 from editor_core.texts import Edit
 from service.settings import Settings
-from service.worker.editors import FactEditor, build_editor
+from service.worker.editors import build_editor
 from service.worker.facts import read_facts
 from service.worker.warmup import BATCH_SIZE
 

@@ -18,13 +18,11 @@ from editor_core.profile import Profile, identity
 from editor_core.slot_defaults import bank_editor, default_profile, gated_blocks
 from editor_core.slot_editor import SlotEditor
 from editor_core.slot_policy import SlotPolicy
-from editor_core.text_editor import EditPolicy, TextEditor
+from editor_core.text_editor import EditPolicy, FactEditor, TextEditor
 from editor_core.texts import Format, supported_formats
 from service.domain.revisions import content_hash
 from service.settings import Settings
 from service.worker.facts import decoys
-
-FactEditor = TextEditor | SlotEditor
 
 
 def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
@@ -40,7 +38,7 @@ def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
 
 def _guarded(text_editor: FactEditor, settings: Settings) -> FactEditor:
     if settings.guard:
-        text_editor.guard = Guard(text_editor.editor, text_editor.tokenizer, text_editor.policy.formats, read_canary(settings))
+        text_editor.guard = Guard(text_editor.editor, text_editor.tokenizer, text_editor.formats, read_canary(settings))
     return text_editor
 
 

@@ -155,6 +155,20 @@ def test_an_edit_that_does_not_hold_is_left_out_with_all_its_rows(
     assert strict.proposal.statistics[(WIDTH, WIDTH)].n == tokens * len(slot_editor.editor.modules)
 
 
+def test_a_batch_of_which_nothing_holds_proposes_nothing_and_says_so(tokenizer: Any, folder: Path) -> None:
+    helpless = replace(POLICY, answer_passes=1, answer_step=1e-6, rounds=1, requires_holding=True)
+    proposed = slot_editor_of(tokenizer, folder, helpless).propose(EDITS[:1])
+    assert proposed.refused == (0,)
+    assert proposed.after[0]["plain"] != EDITS[0].target
+    assert not any(len(update.left) for update in proposed.proposal.updates.values())
+
+
+def test_a_context_that_is_too_long_is_left_out(tokenizer: Any, folder: Path) -> None:
+    contexts = ("Question: {}\nAnswer:", "so " * 2000 + "{}")
+    slot_editor = slot_editor_of(tokenizer, folder, replace(POLICY, contexts=contexts))
+    assert all(any(held.values()) for held in slot_editor.propose(EDITS[:2]).holds)
+
+
 def test_a_second_batch_adds_its_slots_after_those_of_the_first(slot_editor: SlotEditor) -> None:
     editor = slot_editor.editor
     editor.apply(slot_editor.propose(EDITS[:1]).proposal)
