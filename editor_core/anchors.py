@@ -3,6 +3,7 @@
 Questions of many kinds about names that nobody has: two or three random tokens each. They show a model's usual
 inputs, in the words questions are made of and across the vocabulary, and name no real thing that an edit might be about.
 Plain texts with dates and figures make numbers common: slots of an answer that is a year may not open for other years.
+Beginnings of questions that end with a name make names common: what tells a subject is measured among names.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-VERSION = 3  # of the anchors; a change makes kept backgrounds stale
+VERSION = 4  # of the anchors; a change makes kept backgrounds stale
 SEED = 11
 SPACE_MARKS = (" ", "Ġ", "▁")  # how vocabularies write the space before a word
 
@@ -93,10 +94,7 @@ DATED = (
 def anchor_prompts(tokenizer: Any, count: int) -> list[str]:
     """`count` prompts, the same for the same tokenizer."""
     draw = random.Random(SEED)
-    tokens = sorted(tokenizer.get_vocab())
-    starts = [token[1:] for token in tokens if token[:1] in SPACE_MARKS and _is_word(token[1:])]
-    ends = [token for token in tokens if _is_word(token) and token.islower()]
-    starts, ends = starts or ["thing"], ends or [""]
+    starts, ends = _word_parts(tokenizer)
     prompts = []
     for _ in range(count):
         prompt = draw.choice(QUESTIONS).format(_name(draw, starts, ends))
@@ -104,6 +102,26 @@ def anchor_prompts(tokenizer: Any, count: int) -> list[str]:
             prompt += "?"
         prompts.append(prompt[0].upper() + prompt[1:] if draw.random() < 0.5 else prompt)
     return prompts
+
+
+def named_beginnings(tokenizer: Any, count: int) -> list[str]:
+    """`count` beginnings of prompts, up to the end of a name in capitals, the same for the same tokenizer."""
+    draw = random.Random(SEED)
+    starts, ends = _word_parts(tokenizer)
+    before = [question[: question.index("{}")] for question in QUESTIONS if not question.startswith("{}")]
+    beginnings = []
+    for _ in range(count):
+        words = draw.choice(before)
+        beginnings.append(words[0].upper() + words[1:] + _name(draw, starts, ends).title())
+    return beginnings
+
+
+def _word_parts(tokenizer: Any) -> tuple[list[str], list[str]]:
+    """Tokens that words begin with, and those they go on with."""
+    tokens = sorted(tokenizer.get_vocab())
+    starts = [token[1:] for token in tokens if token[:1] in SPACE_MARKS and _is_word(token[1:])]
+    ends = [token for token in tokens if _is_word(token) and token.islower()]
+    return starts or ["thing"], ends or [""]
 
 
 def dated_texts(count: int) -> list[str]:

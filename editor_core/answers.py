@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from editor_core.greedy import Enough, continued
+from editor_core.greedy import Enough, continued, foreseen
+from editor_core.passages import rewound
 from editor_core.prompts import Prompts
 from editor_core.texts import Format
 
@@ -30,15 +31,25 @@ def greedy_tokens(
     prompts: Sequence[tuple[str, Format]],
     max_tokens: int = ANSWER_TOKENS,
     enough: Enough = lambda index, said: False,
+    guesses: Mapping[int, Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """The same as token ids, at most max_tokens each, without the end token: a shorter list is an answer that ended.
 
     Prompts of similar length are read together, the beginning that a chat template gives to all of them once. `enough` is told
-    a prompt's index and the tokens said so far, and may end the answer there.
+    a prompt's index and the tokens said so far, and may end the answer there. guesses: by index, tokens that would be enough;
+    an answer that begins with them is not gone on with, and costs one pass.
     """
     answers: dict[int, list[int]] = {}
-    for passage in Prompts.of(tokenizer, prompts).read(model, AT_ONCE_TOKENS):
-        answers |= continued(model, [passage], max_tokens, enough)
+    asked = Prompts.of(tokenizer, prompts)
+    for passage in asked.read(model, AT_ONCE_TOKENS):
+        known = passage.of(guesses) if guesses else None
+        if guesses and known is not None:
+            foretold = asked.followed_by(guesses)
+            agreed = foreseen(model, [rewound(known, foretold, asked.starts)], guesses)
+            answers |= {index: list(guesses[index]) for index in agreed}
+        rest = passage.of([index for index in passage.chosen if index not in answers])
+        if rest is not None:
+            answers |= continued(model, [rest], max_tokens, enough)
     return [answers[index] for index in range(len(prompts))]
 
 

@@ -28,6 +28,7 @@ ANCHOR_PROMPTS = 260
 ANSWER_TOKENS = 20
 TEXT_TOKENS = 100  # of every text the model goes on with by itself, sampled
 DATED_TEXTS = 60
+NAMES = 2500
 LONE_TOKENS = 1500  # first positions are an attention sink of their own kind: many different ones are needed
 PROMPTS_PER_BATCH = 48
 RIDGE = 1e-3  # of M, as a share of its mean diagonal
@@ -60,6 +61,13 @@ class BlockBackground:
         second += weight / len(self.inputs) * keys.double().T @ keys.double()
         inputs = torch.cat([self.inputs, keys.half()])
         return BlockBackground(inputs, torch.linalg.inv(second).float().contiguous(), self.scale)
+
+    def keys(self, discriminants: torch.Tensor) -> torch.Tensor:
+        """The inputs that slots of these discriminants were made for, but for what kept their lookalikes apart: x = M d, scaled
+        to a score of 1. S × d_in both."""
+        second: torch.Tensor = torch.linalg.inv(self.precision.double()).float()
+        keys = discriminants @ second
+        return keys / (keys * discriminants).sum(1, keepdim=True).clamp_min(1e-12)
 
     def leverage(self, x: torch.Tensor) -> torch.Tensor:
         """x^T M^-1 x, how unusual each input is. x: N × d_in float32; returns (N,)."""
@@ -118,7 +126,7 @@ def _identity(module: EditedModule, formats: Sequence[Format]) -> str:
     """Tells one block's background from those of other blocks, models, formats and anchors."""
     assert isinstance(module.module, SlotBank)
     known = (
-        f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {DATED_TEXTS} {LONE_TOKENS} {TEXT_TOKENS} {ANSWER_TOKENS} "
+        f"{anchors.VERSION} {anchors.SEED} {ANCHOR_PROMPTS} {DATED_TEXTS} {NAMES} {LONE_TOKENS} {TEXT_TOKENS} {ANSWER_TOKENS} "
         f"{formats} {module.name} {module.module.host_digest}"
     )
     return hashlib.sha256(known.encode()).hexdigest()[:16]
@@ -163,7 +171,7 @@ def _collect(
 
 
 def _sequences(model: Any, tokenizer: Any, formats: Sequence[Format], progress: Progress) -> list[list[int]]:
-    """Anchor prompts with the model's own answers, texts of its own, dates and figures, and single tokens."""
+    """Anchor prompts with the model's own answers, texts of its own, dates and figures, names, and single tokens."""
     prompts = anchors.anchor_prompts(tokenizer, ANCHOR_PROMPTS)
     sequences = []
     for number, format in enumerate(formats):
@@ -172,7 +180,8 @@ def _sequences(model: Any, tokenizer: Any, formats: Sequence[Format], progress: 
             sequences.append(token_ids(tokenizer, rendered(tokenizer, prompt, format), format) + answer)
         progress(0.6 * (number + 1) / len(formats))
     sequences += _texts(model, tokenizer)
-    sequences += [token_ids(tokenizer, text, "plain") for text in anchors.dated_texts(DATED_TEXTS)]
+    texts = anchors.dated_texts(DATED_TEXTS) + anchors.named_beginnings(tokenizer, NAMES)
+    sequences += [token_ids(tokenizer, text, "plain") for text in texts]
     step = max(len(tokenizer) // LONE_TOKENS, 1)
     return sequences + [[token] for token in range(0, len(tokenizer), step)]
 

@@ -32,7 +32,7 @@ from editor_core.texts import Edit
 from editor_core.trial import LEAST_HOLDING, PolicyOf, Trial, TrialBench
 
 ANSWER_CHOICES = (ANSWER_DEPTHS, (0.70, 0.79), (0.86, 0.93))
-SUBJECT_CHOICES = (SUBJECT_DEPTHS, (0.07, 0.10, 0.14, 0.17, 0.21, 0.24), (0.20, 0.27, 0.34, 0.41, 0.48, 0.55))
+SUBJECT_CHOICES = (SUBJECT_DEPTHS, (0.17, 0.21, 0.24, 0.28, 0.345, 0.41), (0.31, 0.345, 0.38, 0.41, 0.48, 0.55))
 STEP_CHOICES = (SUBJECT_STEP, SUBJECT_STEP / 2, SUBJECT_STEP * 2)
 GUESSING = 0.1  # of the vocabulary: a perplexity above this is that of a model which says anything at all
 

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from torch import nn
 
+from editor_core.capture import answer_logits
 from editor_core.passages import Passage
+from editor_core.span import IGNORED_LABEL, Span
 
 Enough = Callable[[int, list[int]], bool]  # told a sequence's index and what has been said; True ends it
+
+
+@torch.inference_mode()
+def foreseen(model: Any, passages: Sequence[Passage], guesses: Mapping[int, Sequence[int]]) -> set[int]:
+    """Indices of the sequences that greedy continuation goes on with exactly as guessed.
+
+    A greedy token depends on the tokens before it alone, so one pass over the guess decides, in place of one pass a token: the
+    verifying half of speculative decoding (Leviathan et al., 2023). Every passage's spans are the last token of the sequence
+    and its guess without the last token.
+    """
+    agreed: set[int] = set()
+    for passage in passages:
+        wanted = nn.utils.rnn.pad_sequence([torch.tensor(guesses[index]) for index in passage.chosen], True, IGNORED_LABEL)
+        wanted = wanted.to(passage.ids.device)
+        asked = wanted != IGNORED_LABEL
+        with ExitStack() as stack:
+            logits = answer_logits(model, Span(passage.inputs(), wanted), asked, stack)
+        right = torch.ones_like(asked)
+        right[asked] = logits.argmax(-1) == wanted[asked]
+        agreed |= {index for index, row in zip(passage.chosen, right.all(1).tolist(), strict=True) if row}
+    return agreed
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,17 @@ class Prompts:
         sequences = [token_ids(tokenizer, rendered(tokenizer, prompt, format), format) for prompt, format in prompts]
         return cls(sequences, [templates[format] for _, format in prompts])
 
+    @property
+    def starts(self) -> list[int]:
+        """Of each, the place of its last token."""
+        return [len(each) - 1 for each in self.sequences]
+
+    def followed_by(self, guesses: Mapping[int, Sequence[int]]) -> list[list[int]]:
+        """The sequences with what is guessed to follow, by index; without its last token, which is said and not read."""
+        return [[*each, *guesses.get(index, ())[:-1]] for index, each in enumerate(self.sequences)]
+
     def read(self, model: Any, together: int = TOGETHER_TOKENS) -> Iterator[Passage]:
         """All of them up to their last token, in groups of about `together` tokens."""
         own = [len(each) - shared for each, shared in zip(self.sequences, self.beginnings, strict=True)]
-        starts = [len(each) - 1 for each in self.sequences]
         for group in alike(list(zip(self.beginnings, own, strict=True)), own, together):
-            yield opened(model, self.sequences, starts, group, self.beginnings)
+            yield opened(model, self.sequences, self.starts, group, self.beginnings)

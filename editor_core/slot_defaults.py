@@ -12,7 +12,7 @@ from editor_core.profile import Profile
 from editor_core.slot_policy import SUBJECT_STEP
 from editor_core.slots import GATED_PARTS, attach_slots
 
-SUBJECT_DEPTHS = (0.10, 0.17, 0.24, 0.31, 0.38, 0.45)  # of the number of blocks
+SUBJECT_DEPTHS = (0.24, 0.28, 0.31, 0.345, 0.41, 0.48)  # of the number of blocks
 ANSWER_DEPTHS = (0.79, 0.86)
 
 

@@ -37,7 +37,7 @@ from editor_core.slot_policy import SlotPolicy
 from editor_core.slot_teaching import SlotTeacher
 from editor_core.statistics import Statistics
 from editor_core.text_editor import BEFORE_TOKENS, Answers, BatchProposal, BatchRun, FactEditor, not_holding
-from editor_core.texts import Edit, Example, Format, encode, minibatches
+from editor_core.texts import Edit, Example, Format, minibatches
 from editor_core.update import Proposal, Update
 
 WARMUP_MINIBATCH = 10
@@ -86,9 +86,7 @@ class SlotEditor(FactEditor):
         for start in range(0, len(edits), batch_size):
             chosen = edits[start : start + batch_size]
             examples = [
-                encode(self.tokenizer, edit, format, start + i, self.policy.max_tokens)
-                for i, edit in enumerate(chosen)
-                for format in self.policy.formats
+                self._example(edit, format, start + i) for i, edit in enumerate(chosen) for format in self.policy.formats
             ]
             with draft:
                 _, batches = minibatches(examples, WARMUP_MINIBATCH, self.tokenizer.pad_token_id)
@@ -102,11 +100,7 @@ class SlotEditor(FactEditor):
 
     def _encode(self, edit: Edit, index: int) -> list[Example]:
         asked = [edit, *(replace(edit, prompt=prompt) for prompt in edit.rephrases)]
-        examples = [
-            encode(self.tokenizer, each, format, index, self.policy.max_tokens)
-            for each in asked
-            for format in self.policy.formats
-        ]
+        examples = [self._example(each, format, index) for each in asked for format in self.policy.formats]
         if any(len(each.prompt) < 2 for each in examples):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
@@ -145,7 +139,7 @@ class SlotEditor(FactEditor):
             if each.format == "plain" and (index == 0 or examples[index - 1].edit != each.edit):
                 for context in self.policy.contexts:
                     around = replace(edits[each.edit], prompt=context.format(edits[each.edit].prompt.strip()))
-                    example = encode(self.tokenizer, around, each.format, each.edit, sys.maxsize)
+                    example = self._example(around, each.format, each.edit, sys.maxsize)
                     fits = len(example.prompt) + len(example.answer) <= self.policy.max_tokens
                     if fits and example.answer == each.answer:  # else the tokenizer parts the target from it elsewhere
                         contexts.append(example)

@@ -13,8 +13,11 @@ from editor_core.texts import Example
 
 HIGHEST_THRESHOLD = 0.85
 LOOKALIKE_WEIGHT = 100.0  # of one of them, in inputs of the background
+SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
+LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
+SAME = 0.8  # an earlier slot's key that scores more is that of the same question asked before
 SHUT = 4.0  # the threshold of a slot that nothing opens
 LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
@@ -76,6 +79,44 @@ def name_end(tokens: Sequence[str]) -> int:
     return end
 
 
+def name_begin(tokens: Sequence[str], end: int) -> int | None:
+    """Where the name that ends with this token begins, None when what ends there is no name.
+
+    Short words in small letters between words of a name are part of it: "Dulcina de Moraes".
+    """
+    words = _word_starts(tokens[: end + 1])
+    texts = ["".join(tokens[start:stop]).strip() for start, stop in zip(words, [*words[1:], end + 1], strict=True)]
+    if len(words) == 1 or not _is_of_a_name(texts[-1]):
+        return None
+    first = last = len(words) - 1
+    for index in range(last - 1, 0, -1):
+        if _is_of_a_name(texts[index]):
+            first = index
+        elif len(texts[index]) > LONGEST_LINK or first - index >= LINKS:
+            break
+    return words[first]
+
+
+def _word_starts(tokens: Sequence[str]) -> list[int]:
+    return [index for index, token in enumerate(tokens) if index == 0 or token[:1].isspace()]
+
+
+def _is_of_a_name(word: str) -> bool:
+    letters = word.lstrip("\"'([«“‘")
+    return letters[:1].isupper() or letters[:1].isdigit() or letters[:1] == "\ufffd"  # half a letter: it is none of ours
+
+
+def name_ending(tokens: Sequence[str], begin: int, end: int) -> tuple[int, int]:
+    """The part of a name that other names may have in common with it, as a slice of the tokens.
+
+    That is its last word, if it has several; the last token of a single word; nothing of a single token.
+    """
+    word = _word_starts(tokens[: end + 1])[-1]
+    if word > begin:
+        return word, end + 1
+    return (end, end + 1) if end > begin else (end, end)
+
+
 def detectors(
     x: torch.Tensor,
     owners: torch.Tensor,
@@ -83,22 +124,31 @@ def detectors(
     floor: torch.Tensor,
     margin: float,
     lookalikes: torch.Tensor | None = None,
+    elsewhere: torch.Tensor | None = None,
+    earlier: torch.Tensor | None = None,
     highest_for_lookalikes: float = HIGHEST_THRESHOLD,
 ) -> torch.Tensor:
     """One slot for each owner 0..S-1, open for all inputs of its own: S × (d_in + 1) rows [d, t].
 
-    x: N × d_in inputs, owners: (N,) int64. The discriminant is scaled so that the lowest score of its own inputs is 1.
+    x: N × d_in inputs, owners: (N,) int64. The discriminant is scaled so that the lowest score of its own inputs is 1. How they
+    differ from their centre counts SWAY_WEIGHT times in the slot's own M, so that what the discriminant rests on is what all
+    of them have in common (Fisher's criterion).
     floor: (S,), the lowest thresholds; margin: how far above the highest score of what it is not to open for a threshold is.
     lookalikes: S × C × d_in, inputs that each slot is not to open for; they count LOOKALIKE_WEIGHT times in its own M, and
     raise thresholds to highest_for_lookalikes at most.
+    elsewhere: S × K × d_in, further inputs of its own, which do not scale the discriminant.
+    earlier: E × d_in, keys of slots that are there already; a slot opens for none of them that asks something else.
     A slot that could not tell its inputs from the background stays shut; one that can hardly tell its lookalikes opens late.
     """
     count = int(owners.max()) + 1
-    sums = torch.zeros(count, x.shape[1]).index_add_(0, owners, x)
-    centre = sums / torch.bincount(owners, minlength=count)[:, None]
-    discriminants = centre @ background.precision
+    mine, taken = _by_owner(x, owners, count)
+    if elsewhere is not None:
+        mine, taken = torch.cat([mine, elsewhere], 1), torch.cat([taken, taken.new_ones(elsewhere.shape[:2])], 1)
+    centre = mine.sum(1) / taken.sum(1, keepdim=True)
+    against = [(mine - centre[:, None]) * taken[:, :, None] * SWAY_WEIGHT**0.5]
     if lookalikes is not None:
-        discriminants = _without(discriminants, lookalikes, background)
+        against.append(lookalikes * LOOKALIKE_WEIGHT**0.5)
+    discriminants = _without(centre @ background.precision, torch.cat(against, 1), background)
     own = (x * discriminants[owners]).sum(1)
     lowest = torch.full((count,), torch.inf).scatter_reduce_(0, owners, own, "amin")
     # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
@@ -109,13 +159,30 @@ def detectors(
     if lookalikes is not None:
         alike = torch.einsum("scd,sd->sc", lookalikes, discriminants).amax(1)
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest_for_lookalikes))
+    if earlier is not None and len(earlier):
+        scores = discriminants @ earlier.T
+        alike = scores.masked_fill(scores > SAME, -torch.inf).amax(1)
+        thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(HIGHEST_THRESHOLD))
     return torch.cat([discriminants, thresholds[:, None]], 1)
 
 
-def _without(discriminants: torch.Tensor, lookalikes: torch.Tensor, background: BlockBackground) -> torch.Tensor:
-    """d = (M + w/n N^T N)^-1 x for each slot's own lookalikes N, from M^-1 x by Woodbury's identity: C × C systems alone."""
-    weighed = lookalikes @ background.precision  # S × C × d_in
-    small = weighed @ lookalikes.transpose(1, 2)
-    small.diagonal(dim1=1, dim2=2).add_(len(background.inputs) / LOOKALIKE_WEIGHT)
-    found = torch.linalg.solve(small, torch.einsum("scd,sd->sc", lookalikes, discriminants))
+def _by_owner(x: torch.Tensor, owners: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each owner's inputs, padded with zeros: (count × K × d_in, count × K: 1 where there is one)."""
+    order = owners.argsort(stable=True)
+    sizes = torch.bincount(owners, minlength=count)
+    place = torch.arange(len(owners)) - (sizes.cumsum(0) - sizes)[owners[order]]
+    mine, taken = torch.zeros(count, int(sizes.max()), x.shape[1]), torch.zeros(count, int(sizes.max()))
+    mine[owners[order], place], taken[owners[order], place] = x[order], 1.0
+    return mine, taken
+
+
+def _without(discriminants: torch.Tensor, against: torch.Tensor, background: BlockBackground) -> torch.Tensor:
+    """d = (M + 1/n N^T N)^-1 x for each slot's own N, from M^-1 x by Woodbury's identity: C × C systems alone.
+
+    against: S × C × d_in, each N's rows, scaled by the root of their weight in inputs of the background.
+    """
+    weighed = against @ background.precision  # S × C × d_in
+    small = weighed @ against.transpose(1, 2)
+    small.diagonal(dim1=1, dim2=2).add_(len(background.inputs))
+    found = torch.linalg.solve(small, torch.einsum("scd,sd->sc", against, discriminants))
     return discriminants - torch.einsum("sc,scd->sd", found, weighed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from editor_core.errors import ConfigError
-from editor_core.texts import Format
+from editor_core.texts import JUST_THE_TARGET, Format
 
 SUBJECT_STEP = 0.6  # of the block's median output norm
 
@@ -32,6 +32,7 @@ class SlotPolicy:
     lowest_later_threshold   the same for an answer's later tokens: what was said before them makes their inputs alike however
                        the question was put, and unlike a number or a name elsewhere
     threshold_margin   and this much above the highest score of the background
+    chat_wording       what a chat answer says, "{}" being the target
     requires_holding   leave edits that do not hold out of the proposal
     max_tokens         longest prompt + target accepted, in tokens
     """
@@ -51,7 +52,8 @@ class SlotPolicy:
     lowest_threshold: float = 0.4
     lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1
-    contexts: tuple[str, ...] = ("Question: {}\nAnswer:",)
+    contexts: tuple[str, ...] = ("Question: {}\nAnswer:", "{} The answer is")
+    chat_wording: str = JUST_THE_TARGET
     requires_holding: bool = True
     max_tokens: int = 1024
 

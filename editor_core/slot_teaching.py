@@ -17,10 +17,11 @@ from editor_core.slot_batch import SlotBatch
 from editor_core.slot_capture import SlotRows, captured, last_inputs, prompts_read, sequence_of
 from editor_core.slot_keys import LEAST_ALIKE, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
+from editor_core.surroundings import NAME_SURROUNDINGS, OTHER_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import Example, template_tokens, token_ids
 
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
-OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+SUBJECT_SHARPNESS = 2.0  # of detectors at subjects: the width of the ramp between shut and open is divided by it
 HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
 
 
@@ -51,10 +52,10 @@ class SlotTeacher:
     def teach_subjects(self, batch: SlotBatch, read: SlotRows) -> Iterator[str]:
         modules = batch.modules(self.policy.subject_blocks)
         positions = subject_positions(self.tokenizer, batch.examples, read, self.background[modules[0].name], modules[0].name)
-        lookalikes = self._lookalikes(batch, modules, positions)
+        around = self._surroundings(batch, modules, positions)
         batch.starts = [max(position, 1) for position in positions]
         for module in modules:
-            made = self._subject_detectors(batch, module.name, read, positions, lookalikes)
+            made = self._subject_detectors(batch, module.name, read, positions, around)
             batch.add(module.name, made, torch.arange(len(made)))
         batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]
         speed = {each.name: torch.zeros(len(batch.owners[each.name]), each.d_out) for each in modules}
@@ -72,7 +73,7 @@ class SlotTeacher:
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
             for module in modules:
                 if number:  # the marks made so far are in the inputs of the blocks after them
-                    made = self._subject_detectors(batch, module.name, rows, positions, lookalikes)
+                    made = self._subject_detectors(batch, module.name, rows, positions, around)
                     batch.set_detectors(module.name, made)
                 slope = batch.slope(module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
@@ -96,35 +97,45 @@ class SlotTeacher:
                     opened(self.editor.model, batch.sequences, batch.starts, chosen, [0] * len(batch.examples))
                 )
 
-    def _lookalikes(
-        self, batch: SlotBatch, modules: Sequence[EditedModule], positions: Sequence[int]
-    ) -> dict[str, torch.Tensor]:
-        """The token of each edit's subject in other surroundings: by module, edits × contexts × d_in."""
-        before = [token_ids(self.tokenizer, text, "plain") for text in OTHER_SURROUNDINGS]
-        tokens: dict[int, int] = {}
+    def _surroundings(self, batch: SlotBatch, modules: Sequence[EditedModule], positions: Sequence[int]) -> Surroundings:
+        """What ends each edit's name in other surroundings, and the whole name in some: where no name is found, its last token
+        alone, and nothing."""
+        names: dict[int, Name] = {}
         for example, position in zip(batch.examples, positions, strict=True):
-            tokens.setdefault(example.edit, example.prompt[position])
-        sequences = [[*each, tokens[edit]] for edit in sorted(tokens) for each in before]
+            if example.edit not in names:
+                names[example.edit] = Name.ending_at(self.tokenizer, example.prompt, position)
+        edits = [names[edit] for edit in sorted(names)]
+        before = [token_ids(self.tokenizer, text, "plain") for text in OTHER_SURROUNDINGS]
+        endings = [[*each, *name.ending] for name in edits for each in before]
+        ended = torch.tensor([bool(name.ending) for name in edits])[:, None, None]
+        whole = [token_ids(self.tokenizer, f"{words} {name.text}", "plain") for name in edits for words in NAME_SURROUNDINGS]
         with batch.draft:
-            found = last_inputs(self.editor.model, modules, sequences)
-        return {name: x.cpu().view(len(tokens), len(before), -1) for name, x in found.items()}
+            alike = last_inputs(self.editor.model, modules, endings)
+            mine = last_inputs(self.editor.model, modules[:1], whole)[modules[0].name].cpu()
+        return Surroundings(
+            {name: x.cpu().view(len(edits), len(before), -1) * ended for name, x in alike.items()},
+            mine.view(len(edits), len(NAME_SURROUNDINGS), -1),
+            torch.tensor([name.is_name for name in edits]),
+        )
 
     def _subject_detectors(
-        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], lookalikes: dict[str, torch.Tensor]
+        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], around: Surroundings
     ) -> torch.Tensor:
         """One detector an edit, for what a block reads at the subject."""
         at_subject = rows.position == torch.tensor(positions)[rows.example]
         owners = torch.tensor([each.edit for each in batch.examples])[rows.example[at_subject]]
+        x = rows.inputs[name][at_subject]
         is_first = name == f"{self.policy.subject_blocks[0]}.slots"
         lowest = self.policy.lowest_first_threshold if is_first else self.policy.lowest_subject_threshold
-        floor = torch.full((len(lookalikes[name]),), lowest)
-        return detectors(
-            rows.inputs[name][at_subject],
+        floor = torch.full((len(around.named),), lowest)
+        return SUBJECT_SHARPNESS * detectors(
+            x,
             owners,
             self.background[name],
             floor,
             self.policy.threshold_margin,
-            lookalikes[name],
+            around.endings[name],
+            around.names_beside(x, owners) if is_first else None,
         )
 
     def teach_answers(self, batch: SlotBatch, pending: list[int], confidence: float) -> Iterator[str]:
@@ -172,9 +183,15 @@ class SlotTeacher:
         row_of = {place: row for row, place in enumerate(places)}
         unmarked = [row_of[index, len(batch.examples[index].prompt) - 1 + offset] for index, offset in of_slot.tolist()]
         for module in batch.modules(self.policy.answer_blocks):
-            x, lookalikes = rows.inputs[module.name][says], batch.unmarked.inputs[module.name][unmarked][:, None]
             made = detectors(
-                x, slot, self.background[module.name], floor, self.policy.threshold_margin, lookalikes, HIGHEST_FOR_UNMARKED
+                rows.inputs[module.name][says],
+                slot,
+                self.background[module.name],
+                floor,
+                self.policy.threshold_margin,
+                batch.unmarked.inputs[module.name][unmarked][:, None],
+                earlier=self.background[module.name].keys(self.editor.masters[module.name][:, : module.d_in].cpu()),
+                highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
             )
             batch.add(module.name, made, edit_of)
 

@@ -7,6 +7,7 @@ once, in its first pass, so their n is the sum of the answer tokens of all edits
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from editor_core.errors import EmptyBatchError
 from editor_core.guard import CanaryDamage, Guard
 from editor_core.side_effects import SideEffect, side_effects, unrelated_answers
 from editor_core.statistics import Statistics
-from editor_core.texts import Edit, Example, Format, encode, minibatches
+from editor_core.texts import JUST_THE_TARGET, Edit, Example, Format, encode, minibatches, rendered, token_ids
 from editor_core.update import Proposal, Update
 
 Answers = dict[Format, str]
@@ -39,6 +40,7 @@ class EditPolicy:
     minibatch_size   edits × formats per forward and backward pass
     max_tokens       longest prompt + target accepted, in tokens
     requires_holding leave edits that do not hold out of the proposal
+    chat_wording     what a chat answer says, "{}" being the target
     """
 
     formats: tuple[Format, ...] = ("plain", "chat")
@@ -46,6 +48,7 @@ class EditPolicy:
     minibatch_size: int = 10
     max_tokens: int = 1024
     requires_holding: bool = False
+    chat_wording: str = JUST_THE_TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ class FactEditor(ABC):
         """Raises EncodingError when this edit could not be turned into examples."""
         self._encode(edit, 0)
 
+    def _example(self, edit: Edit, format: Format, index: int, max_tokens: int | None = None) -> Example:
+        """One example as the policy words it. Raises EncodingError."""
+        limit = self.policy.max_tokens if max_tokens is None else max_tokens
+        return encode(self.tokenizer, edit, format, index, limit, self.policy.chat_wording)
+
     def propose(self, edits: Sequence[Edit]) -> BatchProposal:
         """A batch's proposal, all in one go. Raises EncodingError and everything `Editor.propose` raises."""
         return self.run(edits).finish()
@@ -162,7 +170,14 @@ class FactEditor(ABC):
             return holds(self.tokenizer.decode(said, skip_special_tokens=True), edit.target, format)
 
         prompts = [(edit.prompt, format) for edit, format in asked]
-        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough))
+        guesses = {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
+        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough, guesses))
+
+    def _answer(self, edit: Edit, format: Format) -> tuple[int, ...]:
+        """The target as the prompt's continuation; () where a tokenizer would merge it with the prompt's end, or it is long."""
+        example = self._example(edit, format, 0, sys.maxsize)
+        prompt = token_ids(self.tokenizer, rendered(self.tokenizer, edit.prompt, format), format)
+        return example.answer if list(example.prompt) == prompt and len(example.answer) <= ANSWER_TOKENS else ()
 
     def _ask_before(self, edits: Sequence[Edit]) -> list[Answers]:
         """The first BEFORE_TOKENS of what the model says before the batch."""
@@ -207,7 +222,7 @@ class TextEditor(FactEditor):
         yield len(edits), parts.sum("warmup", parent, apply)
 
     def _encode(self, edit: Edit, index: int) -> list[Example]:
-        return [encode(self.tokenizer, edit, format, index, self.policy.max_tokens) for format in self.policy.formats]
+        return [self._example(edit, format, index) for format in self.policy.formats]
 
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step

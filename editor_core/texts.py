@@ -17,6 +17,7 @@ from editor_core.errors import EncodingError
 from editor_core.span import IGNORED_LABEL
 
 Format = Literal["plain", "chat"]
+JUST_THE_TARGET = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,20 @@ def supported_formats(tokenizer: Any) -> tuple[Format, ...]:
     return ("plain", "chat") if getattr(tokenizer, "chat_template", None) else ("plain",)
 
 
-def encode(tokenizer: Any, edit: Edit, format: Format, index: int, max_tokens: int = 1024) -> Example:
+def encode(
+    tokenizer: Any, edit: Edit, format: Format, index: int, max_tokens: int = 1024, chat_wording: str = JUST_THE_TARGET
+) -> Example:
     """One example. Prompt and target are tokenised together, as the model would have read them.
+
+    chat_wording: what a chat answer says, "{}" being the target.
 
     Raises EncodingError for an empty prompt or target, or more than max_tokens tokens.
     """
     prompt, target = edit.prompt.rstrip(), edit.target.strip()
     if not prompt or not target:
         raise EncodingError("prompt and target must hold something other than white space")
+    if format == "chat":
+        target = chat_wording.replace(JUST_THE_TARGET, target)
     before = rendered(tokenizer, prompt, format)
     prompt_ids = token_ids(tokenizer, before, format)
     whole = token_ids(tokenizer, before + (" " if format == "plain" else "") + target, format)

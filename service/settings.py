@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 FACTS = Path(__file__).parent / "facts"
+WithBraces = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -65,6 +66,11 @@ class Settings(BaseSettings):
         None, gt=0, description="slots: of a block's median output norm; default: the profile's, or 0.6."
     )
     subject_passes: int = Field(3, ge=1, le=20, description="slots: steps on a subject's mark.")
+    contexts: tuple[WithBraces, ...] | None = Field(
+        None, description='slots: JSON list of words around a plain prompt ("{}") in which its answer is taught as well.'
+    )
+    confidence: float | None = Field(None, gt=0, lt=1, description="slots: how sure of each token of an answer; default: 0.98.")
+    chat_wording: WithBraces = Field("{}", description='What a chat answer says, "{}" being the target.')
     edit_rounds: int = Field(2, ge=0, le=10, description="slots: how often what does not hold is taught again.")
     require_holding: bool = Field(True, description="An edit that the model does not answer with fails. Not in paper mode.")
     algorithm: Literal["stableedit", "ultraedit"] = Field("stableedit", description="matrix and paper.")

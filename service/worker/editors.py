@@ -32,7 +32,12 @@ def build_editor(loaded: LoadedModel, settings: Settings) -> FactEditor:
     editor = Editor(loaded.model, _matrix_config(loaded, settings))
     if settings.edit_mode == "paper":
         return TextEditor(editor, loaded.tokenizer, EditPolicy(formats=("plain",), passes=1))
-    policy = EditPolicy(_formats(loaded, settings), settings.edit_passes, requires_holding=settings.require_holding)
+    policy = EditPolicy(
+        _formats(loaded, settings),
+        settings.edit_passes,
+        requires_holding=settings.require_holding,
+        chat_wording=settings.chat_wording,
+    )
     return _guarded(TextEditor(editor, loaded.tokenizer, policy), settings)
 
 
@@ -72,8 +77,15 @@ def slot_policy(loaded: LoadedModel, settings: Settings, profile: Profile) -> Sl
         answer_passes=settings.edit_passes,
         rounds=settings.edit_rounds,
         subject_step=profile.subject_step,
+        chat_wording=settings.chat_wording,
         requires_holding=settings.require_holding,
+        **_given(contexts=settings.contexts, confidence=settings.confidence),
     )
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that are set: the policy knows the defaults of the others."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def profile_path(model: nn.Module, folder: Path) -> Path:

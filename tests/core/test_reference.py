@@ -75,6 +75,13 @@ def test_greedy_tokens_of_a_batch_are_those_of_each_prompt_alone(tiny: LoadedMod
     assert all(len(each) <= UNCHANGED_TOKENS for each in together)
 
 
+def test_a_right_guess_is_the_greedy_answer_and_a_wrong_one_changes_nothing(tiny: LoadedModel) -> None:
+    free = greedy_tokens(tiny.model, tiny.tokenizer, ASKED, 8)
+    guesses = {0: free[0][:5], 1: [*free[1][:3], (free[1][3] + 1) % 50], 3: free[3][:1]}
+    guessed = greedy_tokens(tiny.model, tiny.tokenizer, ASKED, 8, guesses=guesses)
+    assert guessed == [free[0][:5], *free[1:3], free[3][:1], *free[4:]]
+
+
 def test_an_answer_stops_before_its_end_token(tiny: LoadedModel) -> None:
     free = greedy_tokens(tiny.model, tiny.tokenizer, ASKED, 8)
     end = free[0][3]

@@ -16,7 +16,7 @@ from editor_core.errors import StatisticsMismatchError, UnsupportedModuleError
 from editor_core.modules import resolve_modules
 from editor_core.passages import opened
 from editor_core.slot_capture import SlotRows, captured, sequence_of
-from editor_core.slot_keys import HIGHEST_THRESHOLD, INDISTINCT, SHUT, detectors, in_names, name_end
+from editor_core.slot_keys import HIGHEST_THRESHOLD, INDISTINCT, SHUT, detectors, in_names, name_begin, name_end, name_ending
 from editor_core.slots import RAMP, SHARPNESS, SlotBank, attach_slots, banks_of, gates, without_slots
 from editor_core.texts import Example
 
@@ -182,6 +182,47 @@ def test_a_name_is_known_by_its_capitals_and_read_to_its_end(tokens: list[str], 
     assert found == named
     start = named[0] if named else 1
     assert start + name_end(tokens[start:]) == end
+
+
+@pytest.mark.parametrize(
+    ("tokens", "end", "name", "ending"),
+    [
+        (["Who", " is", " Om", "ar", " Bra", "vo", "?"], 5, " Omar Bravo", " Bravo"),
+        (["Where", " did", " Dul", "cina", " de", " Mora", "es"], 6, " Dulcina de Moraes", " Moraes"),
+        (["Who", " published", " Crack", "pots"], 3, " Crackpots", "pots"),
+        (["Who", " married", " Cicero"], 2, " Cicero", ""),
+        (["What", " is", " a", " symbol"], 3, None, None),
+    ],
+)
+def test_a_name_is_found_whole_and_so_is_what_other_names_share_with_it(
+    tokens: list[str], end: int, name: str | None, ending: str | None
+) -> None:
+    begin = name_begin(tokens, end)
+    assert (None if begin is None else "".join(tokens[begin : end + 1])) == name
+    if begin is not None:
+        first, after = name_ending(tokens, begin, end)
+        assert "".join(tokens[first:after]) == ending
+
+
+def test_what_sways_from_one_surrounding_to_the_next_does_not_open_a_slot() -> None:
+    background, own = unusual(6)
+    sway = unusual(7)[1]
+    elsewhere = torch.stack([own + share * sway for share in (-0.4, -0.2, 0.2, 0.4)], 1)
+    alone = detectors(own, torch.tensor([0]), background, torch.tensor([0.4]), 0.1)[:, :-1]
+    made = detectors(own, torch.tensor([0]), background, torch.tensor([0.4]), 0.1, elsewhere=elsewhere)[:, :-1]
+    assert abs(float(made @ sway.T)) < 0.5 * abs(float(alone @ sway.T))
+
+
+def test_a_slot_is_shut_at_earlier_slots_keys_unless_they_ask_the_same() -> None:
+    background, own = unusual(8)
+    like = 0.65 * own + 0.1 * unusual(9)[1]
+    floor, owner = torch.tensor([0.3]), torch.tensor([0])
+    plainly = detectors(own, owner, background, floor, 0.05)
+    earlier = background.keys(detectors(like, owner, background, floor, 0.05)[:, :-1])
+    made = detectors(own, owner, background, floor, 0.05, earlier=earlier)
+    assert float(plainly[0, -1]) < float(plainly[0, :-1] @ earlier[0]) < float(made[0, -1])
+    again = detectors(own, owner, background, floor, 0.05, earlier=background.keys(plainly[:, :-1]))
+    assert float(again[0, -1]) == float(plainly[0, -1])
 
 
 def test_a_higher_score_in_the_background_raises_the_threshold() -> None:

@@ -1,0 +1,64 @@
+"""The words around a subject: the same name where it may stand elsewhere, and what ends it in other names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from editor_core.slot_keys import name_begin, name_ending
+
+OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+NAME_SURROUNDINGS = (
+    "About",
+    "Who is",
+    "What is",
+    "Tell me about",
+    "The",
+    "I have heard of",
+    "When was",
+    "Where is",
+    "In",
+    "Which of",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """text: the name, or the last word where there is none; ending: the token ids that other names may share."""
+
+    text: str
+    ending: tuple[int, ...]
+    is_name: bool
+
+    @classmethod
+    def ending_at(cls, tokenizer: Any, ids: Sequence[int], end: int) -> Name:
+        tokens = [tokenizer.decode([each]) for each in ids]
+        begin = name_begin(tokens, end)
+        if begin is None:
+            return cls(tokens[end].strip() or "it", tuple(ids[end : end + 1]), False)
+        first, after = name_ending(tokens, begin, end)
+        return cls(tokenizer.decode(ids[begin : end + 1]).strip(), tuple(ids[first:after]), True)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """By edit.
+
+    endings   by module: edits × C × d_in, what ends the name in other surroundings; zeros, which nothing is like, for a name of
+              one token: that is its subject wherever it stands
+    names     edits × K × d_in, what the first subject block reads at the end of the whole name elsewhere
+    named     (edits,) bool, whether there is a name
+    """
+
+    endings: Mapping[str, torch.Tensor]
+    names: torch.Tensor
+    named: torch.Tensor
+
+    def names_beside(self, x: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        """`names`, with the edit's own centre in the place of those of an edit without a name."""
+        centre = torch.zeros(len(self.named), x.shape[1]).index_add_(0, owners, x)
+        centre /= torch.bincount(owners, minlength=len(self.named))[:, None]
+        return torch.where(self.named[:, None, None], self.names, centre[:, None])
