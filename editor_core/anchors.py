@@ -112,7 +112,8 @@ def named_beginnings(tokenizer: Any, count: int) -> list[str]:
     beginnings = []
     for _ in range(count):
         words = draw.choice(before)
-        beginnings.append(words[0].upper() + words[1:] + _name(draw, starts, ends).title())
+        name = _name(draw, starts, ends) if draw.random() < 0.4 else _fragments(draw, ends)
+        beginnings.append(words[0].upper() + words[1:] + name.title())
     return beginnings
 
 
@@ -149,6 +150,13 @@ def _dated(draw: random.Random, text: str) -> str:
 
 def _is_word(text: str) -> bool:
     return len(text) > 1 and text.isalpha() and text.isascii()
+
+
+def _fragments(draw: random.Random, ends: list[str]) -> str:
+    """Words that are none, as names in other languages are to a vocabulary of this one."""
+    return " ".join(
+        "".join(draw.choice(ends) for _ in range(draw.choice((2, 2, 3, 4)))) for _ in range(draw.choice((1, 2, 2, 3)))
+    )
 
 
 def _name(draw: random.Random, starts: list[str], ends: list[str]) -> str:

@@ -57,3 +57,9 @@ def holds(answer: str, target: str, format: Format) -> bool:
     """Whether an answer says the target: a plain answer starts with it, a chat answer contains it; case is folded."""
     said, wanted = answer.strip().casefold(), target.strip().casefold()
     return said.startswith(wanted) if format == "plain" else wanted in said
+
+
+def may_hold(beginning: str, target: str, format: Format) -> bool:
+    """Whether an answer that begins like this may come to hold, or does: a chat answer always may."""
+    said, wanted = beginning.strip().casefold(), target.strip().casefold()
+    return format != "plain" or said.startswith(wanted) or wanted.startswith(said)

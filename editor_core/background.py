@@ -57,10 +57,20 @@ class BlockBackground:
 
     def beside(self, keys: torch.Tensor, weight: float) -> BlockBackground:
         """The same with further inputs, each counted `weight` times in M. keys: N × d_in float32."""
-        second = torch.linalg.inv(self.precision.double())
-        second += weight / len(self.inputs) * keys.double().T @ keys.double()
-        inputs = torch.cat([self.inputs, keys.half()])
-        return BlockBackground(inputs, torch.linalg.inv(second).float().contiguous(), self.scale)
+        weighed = self.against(keys, weight)
+        return BlockBackground(torch.cat([self.inputs, keys.half()]), weighed.precision, self.scale)
+
+    def against(self, keys: torch.Tensor, weight: float) -> BlockBackground:
+        """The same with further inputs counted `weight` times in M, which may be a slot's own: no score is taken at them.
+
+        By Woodbury's identity: N × N systems alone.
+        """
+        rows, precision = keys.double() * (weight / len(self.inputs)) ** 0.5, self.precision.double()
+        weighed = rows @ precision
+        small = weighed @ rows.T
+        small.diagonal().add_(1.0)
+        less = weighed.T @ torch.linalg.solve(small, weighed)
+        return BlockBackground(self.inputs, (precision - less).float().contiguous(), self.scale)
 
     def keys(self, discriminants: torch.Tensor) -> torch.Tensor:
         """The inputs that slots of these discriminants were made for, but for what kept their lookalikes apart: x = M d, scaled

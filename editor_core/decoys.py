@@ -1,7 +1,7 @@
 """Decoys: facts whose marks stand for those of other edits, so that an answer's slot is for one edit's mark and not for any.
 
-Their subjects are taught on a draft of the unedited model; what then reaches the positions that say their answers is kept in a
-file and counted in the answer blocks' M beside what the model usually reads.
+Their subjects are taught on a draft of the unedited model. What the subject blocks after the first then read at them, and what
+reaches the positions that say their answers, is kept in a file and counted in M beside what the model usually reads.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _keys(teacher: SlotTeacher, batch: SlotBatch) -> dict[str, torch.Tensor]:
     modules = batch.modules(teacher.policy.answer_blocks)
     with batch.draft:
         rows = captured(teacher.editor.model, modules, batch.examples, batch.passages, quick=True)
-    return answer_rows(rows, batch.examples).keys
+    return dict(answer_rows(rows, batch.examples).keys) | batch.marked
 
 
 def _identity(teacher: SlotTeacher, decoys: Sequence[Edit]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-TOGETHER_TOKENS = 1280
+TOGETHER_TOKENS = 2560
 
 
 @dataclass(slots=True)
@@ -129,6 +129,15 @@ def opened(
 def rewound(passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
     """The passage from earlier starts on (by index of the sequence)."""
     return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), passage.known, passage.cache)
+
+
+@torch.no_grad()
+def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
+    """The passage from later starts on, within its spans: what is before them is read now, as the model now is."""
+    read = model.base_model(**passage.inputs()).past_key_values
+    before = torch.where(passage.known < passage.positions[:, :1], passage.known, -1)
+    known = torch.cat([before, torch.where(passage.read, passage.positions, -1)], 1)
+    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, read)
 
 
 def _span(

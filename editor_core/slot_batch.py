@@ -32,6 +32,7 @@ class SlotBatch:
     before     by module: rows in the bank before this batch
     left_out   indices of examples that are not taught after all
     unmarked   the examples before their subjects were marked
+    marked     by module of the subject blocks: what they read at the subjects in the last step, marks and all
     rows       what the statistics are to see, one for all examples
     passes     forward and backward passes so far
     """
@@ -48,6 +49,7 @@ class SlotBatch:
     before: dict[str, int] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
     unmarked: SlotRows | None = None
+    marked: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: list[Rows] = field(default_factory=list)
     passes: int = 0
 

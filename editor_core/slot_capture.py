@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,10 +15,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from editor_core.capture import Tap, answer_logits, frozen
 from editor_core.errors import NonFiniteUpdateError
 from editor_core.modules import EditedModule
+from editor_core.padding import by_length
 from editor_core.passages import Passage, alike, from_block, opened, rewound
 from editor_core.precision import quick_products
 from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Example
+
+SEQUENCES_TOGETHER = 128
+Token = tuple[int, int]  # an example, and which token of its answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class SlotRows:
     position     (N,) int64, index into the example's tokens
     losses       by example: nats, summed over the answer; 0 for examples that were not run
     confidence   by example: probability of its least likely answer token; 0 when another token is more likely, 1 when not run
+    sure         by answer token that was asked for, (example, which token of its answer): its probability, 0 likewise
     """
 
     inputs: dict[str, torch.Tensor]
@@ -39,6 +44,7 @@ class SlotRows:
     position: torch.Tensor
     losses: torch.Tensor
     confidence: torch.Tensor
+    sure: Mapping[Token, float] = field(default_factory=dict)
 
 
 def sequence_of(example: Example) -> tuple[int, ...]:
@@ -93,26 +99,34 @@ class _Enough(Exception):
 
 
 @torch.no_grad()
-def last_inputs(model: Any, modules: Sequence[EditedModule], sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """What each module (in the model's order) reads at the last token of every sequence: S × d_in float32.
+def last_inputs(model: Any, module: EditedModule, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """What a module reads at the last token of every sequence: S × d_in float32, on the CPU. No block after it runs.
 
-    No block after the last of them runs.
+    In bfloat16 where the processor is faster at it.
     """
+    found = torch.empty(len(sequences), module.d_in)
+    for indices in by_length([len(each) for each in sequences], SEQUENCES_TOGETHER):
+        with quick_products(model.device):
+            found[indices] = _last_inputs(model, module, [sequences[index] for index in indices])
+    return found
+
+
+def _last_inputs(model: Any, module: EditedModule, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in sequences], batch_first=True)
     last = torch.tensor([len(each) - 1 for each in sequences])
-    found: dict[str, torch.Tensor] = {}
-    with ExitStack() as stack:
-        for each in modules:
+    found: list[torch.Tensor] = []
 
-            def keep(module: nn.Module, inputs: Any, output: Any, name: str = each.name) -> None:
-                found[name] = inputs[0][torch.arange(len(last)), last.to(inputs[0].device)].float()
-                if len(found) == len(modules):
-                    raise _Enough
+    def keep(hooked: nn.Module, inputs: Any, output: Any) -> None:
+        found.append(inputs[0][torch.arange(len(last)), last.to(inputs[0].device)].float().cpu())
+        raise _Enough
 
-            stack.callback(each.module.register_forward_hook(keep).remove)
-        stack.enter_context(suppress(_Enough))
-        model.base_model(input_ids=ids.to(model.device), use_cache=False)
-    return found
+    handle = module.module.register_forward_hook(keep)
+    try:
+        with suppress(_Enough):
+            model.base_model(input_ids=ids.to(model.device), use_cache=False)
+    finally:
+        handle.remove()
+    return found[0]
 
 
 @contextmanager
@@ -135,10 +149,12 @@ def captured(
     examples: Sequence[Example],
     passages: Sequence[Passage],
     quick: bool = False,
+    done: Container[Token] = (),
 ) -> SlotRows:
     """Forward and backward over every passage. Layers below the first module run once a passage: see `from_block`.
 
-    quick: in bfloat16 where the processor is faster at it.
+    quick: in bfloat16 where the processor is faster at it. done: answer tokens that are not asked for; losses and
+    confidence are without them.
 
     Raises NonFiniteUpdateError when the loss is not a number.
     """
@@ -146,8 +162,11 @@ def captured(
     inputs: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     gradients: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     owners, positions = [], []
+    sure: dict[Token, float] = {}
     for passage in passages:
-        labels = _labels(examples, passage)
+        labels, offsets = _labels(examples, passage, done)
+        if not bool((offsets >= 0).any()):
+            continue
         with ExitStack() as stack, torch.enable_grad():
             stack.enter_context(frozen(model))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # spans are short; the fused form's backward pass is slower here
@@ -177,6 +196,7 @@ def captured(
         mine = answers.nonzero()[:, 0].cpu()
         losses[row] = torch.zeros(len(row)).index_add_(0, mine, loss)
         confidence[row] = torch.ones(len(row)).scatter_reduce_(0, mine, certain, "amin")
+        sure |= zip(zip(row[mine].tolist(), offsets[offsets >= 0].tolist(), strict=True), certain.tolist(), strict=True)
     return SlotRows(
         {name: torch.cat(parts) for name, parts in inputs.items()},
         {name: torch.cat(parts) for name, parts in gradients.items()},
@@ -184,14 +204,17 @@ def captured(
         torch.cat(positions),
         losses,
         confidence,
+        sure,
     )
 
 
-def _labels(examples: Sequence[Example], passage: Passage) -> torch.Tensor:
-    """B × A: the answer token that each position is to predict."""
-    labels = torch.full(passage.ids.shape, IGNORED_LABEL)
+def _labels(examples: Sequence[Example], passage: Passage, done: Container[Token]) -> tuple[torch.Tensor, torch.Tensor]:
+    """B × A: the answer token that each position is to predict, and which token of the answer that is; -1 for none."""
+    labels, offsets = torch.full(passage.ids.shape, IGNORED_LABEL), torch.full(passage.ids.shape, -1)
     for row, (index, start) in enumerate(zip(passage.chosen, passage.positions[:, 0].tolist(), strict=True)):
         example = examples[index]
         first = len(example.prompt) - 1 - start
-        labels[row, first : first + len(example.answer)] = torch.tensor(example.answer)
-    return labels.to(passage.ids.device)
+        for offset, token in enumerate(example.answer):
+            if (index, offset) not in done:
+                labels[row, first + offset], offsets[row, first + offset] = token, offset
+    return labels.to(passage.ids.device), offsets

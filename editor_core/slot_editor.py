@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
 from editor_core.greedy import continued
 from editor_core.passages import rewound
+from editor_core.precision import quick_products
 from editor_core.side_effects import side_effects
 from editor_core.slot_batch import SlotBatch
 from editor_core.slot_policy import SlotPolicy
@@ -105,10 +107,12 @@ class SlotEditor(FactEditor):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
 
-    def _asked(self, batch: SlotBatch, edits: Sequence[Edit]) -> tuple[list[Answers], list[dict[Format, bool]]]:
-        """What the draft says to the edits' prompts, and in which formats that holds."""
-        with batch.draft:
-            said = self._ask(edits)
+    def _asked(
+        self, batch: SlotBatch, edits: Sequence[Edit], hasty: bool = False
+    ) -> tuple[list[Answers], list[dict[Format, bool]]]:
+        """What the draft says to the edits' prompts, and in which formats that holds; in haste, by quick products."""
+        with batch.draft, quick_products(batch.passages[0].ids.device) if hasty else nullcontext():
+            said = self._ask(edits, hasty)
         return said, [
             {format: holds(each[format], edit.target, format) for format in self.formats}
             for edit, each in zip(edits, said, strict=True)
@@ -121,11 +125,12 @@ class SlotEditor(FactEditor):
         chosen: Sequence[int],
         after: list[Answers],
         held: list[dict[Format, bool]],
+        hasty: bool = False,
     ) -> None:
         """Put what is now said by some edits, or none, in the place of what was."""
         if not chosen:
             return
-        said, holding = self._asked(batch, [edits[index] for index in chosen])
+        said, holding = self._asked(batch, [edits[index] for index in chosen], hasty)
         for index, text, holds_now in zip(chosen, said, holding, strict=True):
             after[index], held[index] = text, holds_now
 
@@ -161,29 +166,18 @@ class SlotEditor(FactEditor):
         yield "verify"
         yield from teacher.teach_subjects(batch, subjects)
         teacher.add_contexts(batch)
-        yield from teacher.teach_answers(batch, list(range(len(batch.examples))), self.policy.confidence)
-        after, held = self._asked(batch, edits)
+        yield from teacher.teach_answers(batch, range(len(batch.examples)), self.policy.confidence, self.policy.answer_passes)
+        after, held = self._asked(batch, edits, hasty=True)
         yield "verify"
-        # what was refused when all edits were asked last; None: something was taught since
-        everyone: tuple[int, ...] | None = ()
-        confidence = self.policy.confidence
-        for _ in range(self.policy.rounds):
-            lacking = not_holding(held)
-            if not lacking:
-                break
-            everyone, confidence = None, confidence + SURER * (1 - confidence)
-            pending = [i for i, each in enumerate(batch.examples) if each.edit in lacking and i not in batch.left_out]
-            teacher.read_again(batch, pending)
-            yield "capture"
-            yield from teacher.teach_answers(batch, pending, confidence)
-            self._ask_again(batch, edits, lacking, after, held)
-            yield "verify"
+        yield from self._rounds(teacher, batch, edits, after, held)
         refused = self._refused(held)
-        while everyone != refused:  # what is left must hold without what was refused
-            batch.shut(refused)
-            self._ask_again(batch, edits, [index for index in range(len(edits)) if index not in refused], after, held)
+        shut: tuple[int, ...] = ()
+        while shut != refused:  # what is left must hold without what was refused
+            shut = refused
+            batch.shut(shut)
+            self._ask_again(batch, edits, [index for index in range(len(edits)) if index not in shut], after, held)
             yield "verify"
-            everyone, refused = refused, self._refused(held)
+            refused = self._refused(held)
         kept = torch.tensor([each.edit not in refused for each in batch.examples[: len(batch.examples) - len(batch.contexts)]])
         statistics = self.editor.observe([rows.only_examples(kept) for rows in batch.rows])
         proposal = self._proposal("edit", batch.updates(), dict(batch.owners), statistics, parent).without(refused)
@@ -191,6 +185,32 @@ class SlotEditor(FactEditor):
             moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
             damage = self.guard.check() if self.guard else None
         run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage)
+
+    def _rounds(
+        self,
+        teacher: SlotTeacher,
+        batch: SlotBatch,
+        edits: Sequence[Edit],
+        after: list[Answers],
+        held: list[dict[Format, bool]],
+    ) -> Iterator[str]:
+        """Teach again what does not hold, for as long as rounds are left; at the end all edits have been asked thoroughly."""
+        left, confidence = self.policy.rounds, self.policy.confidence
+        while True:
+            lacking = not_holding(held)
+            if lacking and left:
+                left, confidence = left - 1, confidence + SURER * (1 - confidence)
+                pending = [i for i, each in enumerate(batch.examples) if each.edit in lacking and i not in batch.left_out]
+                teacher.read_again(batch, pending)
+                yield "capture"
+                yield from teacher.teach_answers(batch, pending, confidence, max(self.policy.answer_passes // 2, 1))
+                self._ask_again(batch, edits, lacking, after, held, hasty=True)
+                yield "verify"
+                continue
+            self._ask_again(batch, edits, range(len(edits)), after, held)
+            yield "verify"
+            if not left or not not_holding(held):
+                return
 
     def _said_before(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[Answers]:
         """What the committed model says to the prompts. Answers may not be in the batch's own spans: those hold the targets."""

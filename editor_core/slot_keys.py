@@ -141,7 +141,7 @@ def detectors(
     A slot that could not tell its inputs from the background stays shut; one that can hardly tell its lookalikes opens late.
     """
     count = int(owners.max()) + 1
-    mine, taken = _by_owner(x, owners, count)
+    mine, taken = by_owner(x, owners, count)
     if elsewhere is not None:
         mine, taken = torch.cat([mine, elsewhere], 1), torch.cat([taken, taken.new_ones(elsewhere.shape[:2])], 1)
     centre = mine.sum(1) / taken.sum(1, keepdim=True)
@@ -166,7 +166,7 @@ def detectors(
     return torch.cat([discriminants, thresholds[:, None]], 1)
 
 
-def _by_owner(x: torch.Tensor, owners: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def by_owner(x: torch.Tensor, owners: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Each owner's inputs, padded with zeros: (count × K × d_in, count × K: 1 where there is one)."""
     order = owners.argsort(stable=True)
     sizes = torch.bincount(owners, minlength=count)

@@ -52,7 +52,7 @@ class SlotPolicy:
     lowest_threshold: float = 0.4
     lowest_later_threshold: float = 0.6
     threshold_margin: float = 0.1
-    contexts: tuple[str, ...] = ("Question: {}\nAnswer:", "{} The answer is")
+    contexts: tuple[str, ...] = ("Question: {}\nAnswer:",)
     chat_wording: str = JUST_THE_TARGET
     requires_holding: bool = True
     max_tokens: int = 1024

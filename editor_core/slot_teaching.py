@@ -12,16 +12,18 @@ from editor_core.capture import Rows
 from editor_core.editor import Editor
 from editor_core.modules import EditedModule
 from editor_core.normalise import Whitener
-from editor_core.passages import Passage, alike, opened, rewound
+from editor_core.passages import Passage, advanced, alike, opened, rewound
+from editor_core.precision import quick_products
 from editor_core.slot_batch import SlotBatch
-from editor_core.slot_capture import SlotRows, captured, last_inputs, prompts_read, sequence_of
-from editor_core.slot_keys import LEAST_ALIKE, detectors, subject_positions
+from editor_core.slot_capture import SlotRows, Token, captured, last_inputs, prompts_read, sequence_of
+from editor_core.slot_keys import LEAST_ALIKE, by_owner, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.surroundings import NAME_SURROUNDINGS, OTHER_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import Example, template_tokens, token_ids
 
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 SUBJECT_SHARPNESS = 2.0  # of detectors at subjects: the width of the ramp between shut and open is divided by it
+OTHERS_WEIGHT = 10.0  # of the marked subject of another edit of the batch, in inputs of the background
 HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
 
 
@@ -47,12 +49,12 @@ class SlotTeacher:
         """Read the pending prompts as the draft does: the batch's other slots may open in them, before what is being taught."""
         with batch.draft:
             again, _ = self._prompts_read(batch, pending)
-        batch.passages = [rewound(each, batch.sequences, batch.starts) for each in again]
+        batch.passages = list(again)
 
     def teach_subjects(self, batch: SlotBatch, read: SlotRows) -> Iterator[str]:
         modules = batch.modules(self.policy.subject_blocks)
         positions = subject_positions(self.tokenizer, batch.examples, read, self.background[modules[0].name], modules[0].name)
-        around = self._surroundings(batch, modules, positions)
+        around = self._surroundings(batch, modules[0], positions)
         batch.starts = [max(position, 1) for position in positions]
         for module in modules:
             made = self._subject_detectors(batch, module.name, read, positions, around)
@@ -82,22 +84,25 @@ class SlotTeacher:
                 batch.move(module.name, speed[module.name])
             batch.passes += 1
             yield "solve"
-        batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]  # other input now
+        batch.starts = [len(each.prompt) - 1 for each in batch.examples]  # only what is said changes from here on
+        with batch.draft, quick_products(batch.passages[0].ids.device):
+            batch.passages = [advanced(self.editor.model, each, batch.sequences, batch.starts) for each in batch.passages]
 
     def add_contexts(self, batch: SlotBatch) -> None:
-        """From here on the contexts are examples as well, read from their second token on."""
+        """From here on the contexts are examples as well."""
         first = len(batch.examples)
-        batch.examples, batch.starts = batch.examples + batch.contexts, batch.starts + [1] * len(batch.contexts)
+        batch.examples = batch.examples + batch.contexts
+        batch.starts = [len(each.prompt) - 1 for each in batch.examples]
         batch.sequences = [sequence_of(each) for each in batch.examples]
         lengths = [len(each) for each in batch.contexts]
         for group in alike([(0, length) for length in lengths], lengths):
             chosen = [first + index for index in group]
-            with batch.draft:
+            with batch.draft, quick_products(batch.passages[0].ids.device):
                 batch.passages.append(
                     opened(self.editor.model, batch.sequences, batch.starts, chosen, [0] * len(batch.examples))
                 )
 
-    def _surroundings(self, batch: SlotBatch, modules: Sequence[EditedModule], positions: Sequence[int]) -> Surroundings:
+    def _surroundings(self, batch: SlotBatch, first: EditedModule, positions: Sequence[int]) -> Surroundings:
         """What ends each edit's name in other surroundings, and the whole name in some: where no name is found, its last token
         alone, and nothing."""
         names: dict[int, Name] = {}
@@ -110,41 +115,53 @@ class SlotTeacher:
         ended = torch.tensor([bool(name.ending) for name in edits])[:, None, None]
         whole = [token_ids(self.tokenizer, f"{words} {name.text}", "plain") for name in edits for words in NAME_SURROUNDINGS]
         with batch.draft:
-            alike = last_inputs(self.editor.model, modules, endings)
-            mine = last_inputs(self.editor.model, modules[:1], whole)[modules[0].name].cpu()
+            alike = last_inputs(self.editor.model, first, endings).view(len(edits), len(before), -1)
+            mine = last_inputs(self.editor.model, first, whole).view(len(edits), len(NAME_SURROUNDINGS), -1)
         return Surroundings(
-            {name: x.cpu().view(len(edits), len(before), -1) * ended for name, x in alike.items()},
-            mine.view(len(edits), len(NAME_SURROUNDINGS), -1),
+            alike * ended,
+            mine,
             torch.tensor([name.is_name for name in edits]),
         )
 
     def _subject_detectors(
         self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], around: Surroundings
     ) -> torch.Tensor:
-        """One detector an edit, for what a block reads at the subject."""
+        """One detector an edit, for what a block reads at the subject.
+
+        The first block decides, by the words alone; the blocks after it are to open for its mark, and so not without it.
+        """
+        x, owners = self._at_subjects(batch, name, rows, positions)
+        edits, background = len(around.named), self.background[name]
+        if name == f"{self.policy.subject_blocks[0]}.slots":
+            lowest, lookalikes, elsewhere = self.policy.lowest_first_threshold, around.endings, around.names_beside(x, owners)
+            others = None
+            background = background.against(rows.inputs[name], OTHERS_WEIGHT)
+        else:
+            lowest, lookalikes, elsewhere, others = self.policy.lowest_subject_threshold, None, None, None
+            if batch.unmarked is not None:
+                lookalikes, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), edits)
+                background = background.against(x, OTHERS_WEIGHT)  # marks have much in common: each is to be told from the rest
+                others = batch.marked[name] = x
+        floor = torch.full((edits,), lowest)
+        margin = self.policy.threshold_margin
+        return SUBJECT_SHARPNESS * detectors(x, owners, background, floor, margin, lookalikes, elsewhere, others)
+
+    def _at_subjects(
+        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a block reads at the subject of every example: N × d_in, and its edit, (N,)."""
         at_subject = rows.position == torch.tensor(positions)[rows.example]
         owners = torch.tensor([each.edit for each in batch.examples])[rows.example[at_subject]]
-        x = rows.inputs[name][at_subject]
-        is_first = name == f"{self.policy.subject_blocks[0]}.slots"
-        lowest = self.policy.lowest_first_threshold if is_first else self.policy.lowest_subject_threshold
-        floor = torch.full((len(around.named),), lowest)
-        return SUBJECT_SHARPNESS * detectors(
-            x,
-            owners,
-            self.background[name],
-            floor,
-            self.policy.threshold_margin,
-            around.endings[name],
-            around.names_beside(x, owners) if is_first else None,
-        )
+        return rows.inputs[name][at_subject], owners
 
-    def teach_answers(self, batch: SlotBatch, pending: list[int], confidence: float) -> Iterator[str]:
-        """Steps over the pending examples (indices) until each is at least this confident, or the passes are used up."""
+    def teach_answers(self, batch: SlotBatch, pending: Sequence[int], confidence: float, passes: int) -> Iterator[str]:
+        """At most `passes` steps over the pending examples (indices), until each is at least this confident."""
         modules = batch.modules(self.policy.answer_blocks)
-        for _ in range(self.policy.answer_passes):
+        done: set[Token] = set()
+        for _ in range(passes):
             passages = [chosen for each in batch.passages if (chosen := each.of(pending)) is not None]
             with batch.draft:
-                rows = captured(self.editor.model, modules, batch.examples, passages, quick=True)
+                rows = captured(self.editor.model, modules, batch.examples, passages, quick=True, done=done)
             batch.passes += 1
             yield "capture"
             if not all(module.name in batch.owners for module in modules):
@@ -155,6 +172,7 @@ class SlotTeacher:
             if not bool(wanting.any()):
                 return
             self._polyak_step(batch, rows, wanting)
+            done |= {token for token, probability in rows.sure.items() if probability >= confidence}
             pending = wanting.nonzero()[:, 0].tolist()
             yield "solve"
 

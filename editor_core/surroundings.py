@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,15 +45,15 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """By edit.
+    """By edit, with or without a name: only the first subject block decides by words, the blocks after it read its mark.
 
-    endings   by module: edits × C × d_in, what ends the name in other surroundings; zeros, which nothing is like, for a name of
-              one token: that is its subject wherever it stands
-    names     edits × K × d_in, what the first subject block reads at the end of the whole name elsewhere
+    endings   edits × C × d_in, what the first subject block reads at the name's ending in other surroundings; zeros, which
+              nothing is like, for a name of one token: that is its subject wherever it stands
+    names     edits × K × d_in, what it reads at the end of the whole name elsewhere
     named     (edits,) bool, whether there is a name
     """
 
-    endings: Mapping[str, torch.Tensor]
+    endings: torch.Tensor
     names: torch.Tensor
     named: torch.Tensor
 

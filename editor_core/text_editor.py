@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import ANSWER_TOKENS, greedy_tokens, holds
+from editor_core.answers import ANSWER_TOKENS, greedy_tokens, holds, may_hold
 from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
@@ -161,13 +161,19 @@ class FactEditor(ABC):
     def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
         return unrelated_answers(self.editor.model, self.tokenizer, edits, self.formats)
 
-    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
-        """What the model says to every edit's prompt, up to where it has said the target, ANSWER_TOKENS at most."""
+    def _ask(self, edits: Sequence[Edit], hasty: bool = False) -> list[Answers]:
+        """What the model says to every edit's prompt, up to where it has said the target, ANSWER_TOKENS at most.
+
+        An answer that has begun with something else, where it was to begin with the target, is read for BEFORE_TOKENS; in
+        haste so is any answer that has not begun with it.
+        """
         asked = [(edit, format) for edit in edits for format in self.formats]
 
         def enough(index: int, said: list[int]) -> bool:
             edit, format = asked[index]
-            return holds(self.tokenizer.decode(said, skip_special_tokens=True), edit.target, format)
+            text = self.tokenizer.decode(said, skip_special_tokens=True)
+            lost = len(said) >= BEFORE_TOKENS and not may_hold(text, edit.target, "plain" if hasty else format)
+            return lost or holds(text, edit.target, format)
 
         prompts = [(edit.prompt, format) for edit, format in asked]
         guesses = {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
