@@ -1,4 +1,7 @@
-"""`python -m bench [step|solve]`: both comparisons, or one of them. `python -m bench quality`: what edits are worth."""
+"""`python -m bench [step|solve]`: both comparisons, or one of them.
+
+`python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,14 @@ def main() -> None:
 
         quality(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["live"]:
+        from bench.live import main as live
+
+        live(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="editor_core beside the direct form of its method; see also: quality --help"
+        prog="python -m bench",
+        description="editor_core beside the direct form of its method; see also: quality --help, live --help",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")

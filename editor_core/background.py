@@ -63,9 +63,12 @@ class BlockBackground:
     def against(self, keys: torch.Tensor, weight: float) -> BlockBackground:
         """The same with further inputs counted `weight` times in M, which may be a slot's own: no score is taken at them.
 
-        By Woodbury's identity: N × N systems alone.
+        By Woodbury's identity, N × N systems alone, where N is less than d_in.
         """
         rows, precision = keys.double() * (weight / len(self.inputs)) ** 0.5, self.precision.double()
+        if len(rows) > rows.shape[1]:
+            inverse = torch.linalg.inv(torch.linalg.inv(precision) + rows.T @ rows)
+            return BlockBackground(self.inputs, inverse.float().contiguous(), self.scale)
         weighed = rows @ precision
         small = weighed @ rows.T
         small.diagonal().add_(1.0)

@@ -56,8 +56,12 @@ class SlotTeacher:
         positions = subject_positions(self.tokenizer, batch.examples, read, self.background[modules[0].name], modules[0].name)
         around = self._surroundings(batch, modules[0], positions)
         batch.starts = [max(position, 1) for position in positions]
+        deciding, *following = modules
         for module in modules:
-            made = self._subject_detectors(batch, module.name, read, positions, around)
+            if module is deciding:
+                made = self._deciding_detectors(batch, module.name, read, positions, around)
+            else:
+                made = self._following_detectors(batch, module.name, read, positions)
             batch.add(module.name, made, torch.arange(len(made)))
         batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]
         speed = {each.name: torch.zeros(len(batch.owners[each.name]), each.d_out) for each in modules}
@@ -73,10 +77,9 @@ class SlotTeacher:
                 batch.unmarked = rows
                 estimate = self.editor.observe(batch.rows)[modules[0].shape]
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
+            for module in following if number else ():  # the marks made so far are in the inputs of the blocks after them
+                batch.set_detectors(module.name, self._following_detectors(batch, module.name, rows, positions))
             for module in modules:
-                if number:  # the marks made so far are in the inputs of the blocks after them
-                    made = self._subject_detectors(batch, module.name, rows, positions, around)
-                    batch.set_detectors(module.name, made)
                 slope = batch.slope(module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
                 size = self.policy.subject_step * self.background[module.name].scale
@@ -123,28 +126,35 @@ class SlotTeacher:
             torch.tensor([name.is_name for name in edits]),
         )
 
-    def _subject_detectors(
-        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], around: Surroundings
+    def _deciding_detectors(
+        self, batch: SlotBatch, name: str, read: SlotRows, positions: Sequence[int], around: Surroundings
     ) -> torch.Tensor:
-        """One detector an edit, for what a block reads at the subject.
+        """One detector an edit, for what the first subject block reads at the subject: it decides, by the words alone."""
+        x, owners = self._at_subjects(batch, name, read, positions)
+        return SUBJECT_SHARPNESS * detectors(
+            x,
+            owners,
+            self.background[name].against(read.inputs[name], OTHERS_WEIGHT),
+            torch.full((len(around.named),), self.policy.lowest_first_threshold),
+            self.policy.threshold_margin,
+            around.endings,
+            around.names_beside(x, owners),
+        )
 
-        The first block decides, by the words alone; the blocks after it are to open for its mark, and so not without it.
+    def _following_detectors(self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]) -> torch.Tensor:
+        """The same for a block after it, which is to open for that mark, and so neither without it nor for another edit's.
+
+        Before there are marks, for what the block reads at the subject.
         """
         x, owners = self._at_subjects(batch, name, rows, positions)
-        edits, background = len(around.named), self.background[name]
-        if name == f"{self.policy.subject_blocks[0]}.slots":
-            lowest, lookalikes, elsewhere = self.policy.lowest_first_threshold, around.endings, around.names_beside(x, owners)
-            others = None
-            background = background.against(rows.inputs[name], OTHERS_WEIGHT)
-        else:
-            lowest, lookalikes, elsewhere, others = self.policy.lowest_subject_threshold, None, None, None
-            if batch.unmarked is not None:
-                lookalikes, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), edits)
-                background = background.against(x, OTHERS_WEIGHT)  # marks have much in common: each is to be told from the rest
-                others = batch.marked[name] = x
-        floor = torch.full((edits,), lowest)
+        edits, background, unmarked = int(owners.max()) + 1, self.background[name], None
+        if batch.unmarked is not None:
+            unmarked, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), edits)
+            background = background.against(x, OTHERS_WEIGHT)  # marks have much in common
+            batch.marked[name] = x
+        floor = torch.full((edits,), self.policy.lowest_subject_threshold)
         margin = self.policy.threshold_margin
-        return SUBJECT_SHARPNESS * detectors(x, owners, background, floor, margin, lookalikes, elsewhere, others)
+        return SUBJECT_SHARPNESS * detectors(x, owners, background, floor, margin, unmarked, None, batch.marked.get(name))
 
     def _at_subjects(
         self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from editor_core import anchors, background
-from editor_core.background import Background, collect_background
+from editor_core.background import Background, BlockBackground, collect_background
 from editor_core.modules import resolve_modules
 from editor_core.slots import attach_slots
 from tests.core.test_slot_editor import small_tokenizer, tiny
@@ -19,7 +19,14 @@ BLOCKS = [f"model.layers.{number}.mlp" for number in range(4)]
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The names of the modules of every sweep."""
-    for name, size in {"ANCHOR_PROMPTS": 4, "DATED_TEXTS": 2, "ANSWER_TOKENS": 2, "LONE_TOKENS": 20, "TEXT_TOKENS": 3}.items():
+    for name, size in {
+        "ANCHOR_PROMPTS": 4,
+        "DATED_TEXTS": 2,
+        "NAMES": 5,
+        "ANSWER_TOKENS": 2,
+        "LONE_TOKENS": 20,
+        "TEXT_TOKENS": 3,
+    }.items():
         monkeypatch.setattr(background, name, size)
     sweeps: list[list[str]] = []
     collect = background._collect
@@ -68,3 +75,29 @@ def test_its_dated_texts_are_different_and_always_the_same() -> None:
     assert texts == anchors.dated_texts(60)
     assert len(set(texts)) == 60
     assert all(any(sign.isdigit() for sign in text) for text in texts)
+
+
+@pytest.mark.parametrize("keys", [3, 40])
+def test_keys_counted_against_a_block_are_in_its_precision_as_if_they_had_been_read(keys: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    read, further = torch.randn(200, 12, generator=generator), 3 * torch.randn(keys, 12, generator=generator)
+    block = BlockBackground.of(read.half(), 1.0)
+    second = torch.linalg.inv(block.precision.double()) + 7.0 / 200 * further.double().T @ further.double()
+    weighed = block.against(further, 7.0)
+    torch.testing.assert_close(weighed.precision, torch.linalg.inv(second).float(), rtol=1e-4, atol=1e-6)
+    assert weighed.inputs is block.inputs
+
+
+def test_a_slots_key_is_found_again_in_its_discriminant() -> None:
+    generator = torch.Generator().manual_seed(6)
+    block = BlockBackground.of(torch.randn(200, 12, generator=generator).half(), 1.0)
+    key = torch.randn(2, 12, generator=generator)
+    discriminant = key @ block.precision
+    discriminant /= (discriminant * key).sum(1, keepdim=True)
+    torch.testing.assert_close(block.keys(discriminant), key, rtol=1e-3, atol=1e-4)
+
+
+def test_names_are_always_the_same_and_end_what_is_read() -> None:
+    beginnings = anchors.named_beginnings(small_tokenizer(), 20)
+    assert beginnings == anchors.named_beginnings(small_tokenizer(), 20)
+    assert all(each.split()[-1][:1].isupper() for each in beginnings)
