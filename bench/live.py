@@ -1,7 +1,7 @@
 """`python -m bench live`: what edits are worth, asked of a running service as its users would ask it.
 
-No torch here and nothing of the editor: questions go to /generate, facts to /edits. `quality` measures more (probabilities, tasks,
-cost) in this process; this one measures what arrives.
+No torch here and nothing of the editor: questions go to /generate, facts to /edits. `quality` measures more (probabilities,
+tasks, cost) in its own process; this one measures what arrives.
 """
 
 from __future__ import annotations
