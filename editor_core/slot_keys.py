@@ -17,7 +17,7 @@ SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
-SAME = 0.8  # an earlier slot's key that scores more is that of the same question asked before
+SAME = 0.8  # another edit's input that scores more is that of the same question
 SHUT = 4.0  # the threshold of a slot that nothing opens
 LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
@@ -125,8 +125,10 @@ def detectors(
     margin: float,
     lookalikes: torch.Tensor | None = None,
     elsewhere: torch.Tensor | None = None,
-    earlier: torch.Tensor | None = None,
+    others: torch.Tensor | None = None,
+    apart: torch.Tensor | None = None,
     highest_for_lookalikes: float = HIGHEST_THRESHOLD,
+    highest: float = HIGHEST_THRESHOLD,
 ) -> torch.Tensor:
     """One slot for each owner 0..S-1, open for all inputs of its own: S × (d_in + 1) rows [d, t].
 
@@ -137,7 +139,9 @@ def detectors(
     lookalikes: S × C × d_in, inputs that each slot is not to open for; they count LOOKALIKE_WEIGHT times in its own M, and
     raise thresholds to highest_for_lookalikes at most.
     elsewhere: S × K × d_in, further inputs of its own, which do not scale the discriminant.
-    earlier: E × d_in, keys of slots that are there already; a slot opens for none of them that asks something else.
+    others: E × d_in, inputs of other edits, which raise thresholds; apart: S × E bool, which of them are about something else
+    than a slot is. Without it those are that score at most SAME: what scores more is taken for the same question.
+    highest: no threshold is above it, but of slots that stay shut.
     A slot that could not tell its inputs from the background stays shut; one that can hardly tell its lookalikes opens late.
     """
     count = int(owners.max()) + 1
@@ -154,15 +158,15 @@ def detectors(
     # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
     own_centre = (centre * discriminants).sum(1)
     discriminants = discriminants / torch.maximum(lowest, LEAST_ALIKE * own_centre).clamp_min(1e-12)[:, None]
-    highest = background.highest_scores(discriminants)
-    thresholds = torch.where(highest > INDISTINCT, SHUT, torch.maximum(highest + margin, floor).clamp_max(HIGHEST_THRESHOLD))
+    usual = background.highest_scores(discriminants)
+    thresholds = torch.where(usual > INDISTINCT, SHUT, torch.maximum(usual + margin, floor).clamp_max(highest))
     if lookalikes is not None:
         alike = torch.einsum("scd,sd->sc", lookalikes, discriminants).amax(1)
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest_for_lookalikes))
-    if earlier is not None and len(earlier):
-        scores = discriminants @ earlier.T
-        alike = scores.masked_fill(scores > SAME, -torch.inf).amax(1)
-        thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(HIGHEST_THRESHOLD))
+    if others is not None and len(others):
+        scores = discriminants @ others.T
+        alike = scores.masked_fill(scores > SAME if apart is None else ~apart, -torch.inf).amax(1)
+        thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest))
     return torch.cat([discriminants, thresholds[:, None]], 1)
 
 

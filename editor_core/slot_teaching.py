@@ -23,7 +23,8 @@ from editor_core.texts import Example, template_tokens, token_ids
 
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 SUBJECT_SHARPNESS = 2.0  # of detectors at subjects: the width of the ramp between shut and open is divided by it
-OTHERS_WEIGHT = 10.0  # of the marked subject of another edit of the batch, in inputs of the background
+OTHERS_WEIGHT = 10.0  # of what is read of another edit of the batch, in inputs of the background
+HIGHEST_TO_DECIDE = 0.9  # threshold of a subject slot in the first block
 HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
 
 
@@ -123,7 +124,7 @@ class SlotTeacher:
         return Surroundings(
             alike * ended,
             mine,
-            torch.tensor([name.is_name for name in edits]),
+            edits,
         )
 
     def _deciding_detectors(
@@ -131,15 +132,27 @@ class SlotTeacher:
     ) -> torch.Tensor:
         """One detector an edit, for what the first subject block reads at the subject: it decides, by the words alone."""
         x, owners = self._at_subjects(batch, name, read, positions)
+        earlier = self._earlier(batch, name, SUBJECT_SHARPNESS)
+        edit_of = torch.tensor([each.edit for each in batch.examples])[read.example]
+        apart = torch.cat([around.other_names()[:, edit_of], torch.ones(len(around.names), len(earlier), dtype=torch.bool)], 1)
         return SUBJECT_SHARPNESS * detectors(
             x,
             owners,
             self.background[name].against(read.inputs[name], OTHERS_WEIGHT),
-            torch.full((len(around.named),), self.policy.lowest_first_threshold),
+            torch.full((len(around.names),), self.policy.lowest_first_threshold),
             self.policy.threshold_margin,
             around.endings,
             around.names_beside(x, owners),
+            torch.cat([read.inputs[name], earlier]),
+            apart,
+            highest=HIGHEST_TO_DECIDE,
         )
+
+    def _earlier(self, batch: SlotBatch, name: str, sharpness: float = 1.0) -> torch.Tensor:
+        """Keys of the slots that a bank has from earlier batches, E × d_in."""
+        block = self.background[name]
+        with batch.draft:
+            return block.keys(self.editor.masters[name][:, : block.inputs.shape[1]].cpu() / sharpness)
 
     def _following_detectors(self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]) -> torch.Tensor:
         """The same for a block after it, which is to open for that mark, and so neither without it nor for another edit's.
@@ -218,7 +231,7 @@ class SlotTeacher:
                 floor,
                 self.policy.threshold_margin,
                 batch.unmarked.inputs[module.name][unmarked][:, None],
-                earlier=self.background[module.name].keys(self.editor.masters[module.name][:, : module.d_in].cpu()),
+                others=self._earlier(batch, module.name),
                 highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
             )
             batch.add(module.name, made, edit_of)

@@ -49,16 +49,22 @@ class Surroundings:
 
     endings   edits × C × d_in, what the first subject block reads at the name's ending in other surroundings; zeros, which
               nothing is like, for a name of one token: that is its subject wherever it stands
-    names     edits × K × d_in, what it reads at the end of the whole name elsewhere
-    named     (edits,) bool, whether there is a name
+    whole     edits × K × d_in, what it reads at the end of the whole name elsewhere
+    names     the names
     """
 
     endings: torch.Tensor
-    names: torch.Tensor
-    named: torch.Tensor
+    whole: torch.Tensor
+    names: Sequence[Name]
 
     def names_beside(self, x: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-        """`names`, with the edit's own centre in the place of those of an edit without a name."""
-        centre = torch.zeros(len(self.named), x.shape[1]).index_add_(0, owners, x)
-        centre /= torch.bincount(owners, minlength=len(self.named))[:, None]
-        return torch.where(self.named[:, None, None], self.names, centre[:, None])
+        """`whole`, with the edit's own centre in the place of those of an edit without a name."""
+        centre = torch.zeros(len(self.names), x.shape[1]).index_add_(0, owners, x)
+        centre /= torch.bincount(owners, minlength=len(self.names))[:, None]
+        named = torch.tensor([name.is_name for name in self.names])
+        return torch.where(named[:, None, None], self.whole, centre[:, None])
+
+    def other_names(self) -> torch.Tensor:
+        """edits × edits bool: whose names are not the same, and neither part of the other."""
+        texts = [name.text.casefold() for name in self.names]
+        return torch.tensor([[one not in other and other not in one for other in texts] for one in texts])

@@ -219,10 +219,13 @@ def test_a_slot_is_shut_at_earlier_slots_keys_unless_they_ask_the_same() -> None
     floor, owner = torch.tensor([0.3]), torch.tensor([0])
     plainly = detectors(own, owner, background, floor, 0.05)
     earlier = background.keys(detectors(like, owner, background, floor, 0.05)[:, :-1])
-    made = detectors(own, owner, background, floor, 0.05, earlier=earlier)
+    made = detectors(own, owner, background, floor, 0.05, others=earlier)
     assert float(plainly[0, -1]) < float(plainly[0, :-1] @ earlier[0]) < float(made[0, -1])
-    again = detectors(own, owner, background, floor, 0.05, earlier=background.keys(plainly[:, :-1]))
+    again = detectors(own, owner, background, floor, 0.05, others=background.keys(plainly[:, :-1]))
     assert float(again[0, -1]) == float(plainly[0, -1])
+    apart = torch.tensor([[True]])
+    told = detectors(own, owner, background, floor, 0.05, others=background.keys(plainly[:, :-1]), apart=apart, highest=0.7)
+    assert float(told[0, -1]) == pytest.approx(0.7)
 
 
 def test_a_higher_score_in_the_background_raises_the_threshold() -> None:

@@ -1,0 +1,35 @@
+"""What stands around a subject: which names are the same, and that a nameless subject brings nothing of its own."""
+
+import torch
+
+from editor_core.surroundings import Name, Surroundings
+
+
+class Words:
+    """A tokenizer whose tokens are words with the space before them."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(f" w{number}" if number < 10 else f" W{number}" for number in ids)
+
+
+def surroundings(*texts: str) -> Surroundings:
+    names = [Name(text, (), bool(text[:1].isupper())) for text in texts]
+    return Surroundings(torch.zeros(len(names), 2, 3), torch.ones(len(names), 4, 3), names)
+
+
+def test_names_are_apart_unless_one_is_part_of_the_other() -> None:
+    apart = surroundings("Omar Bravo", "Rio Bravo", "omar bravo").other_names()
+    assert apart.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+
+
+def test_a_subject_without_a_name_is_looked_for_as_it_was_read() -> None:
+    x = torch.tensor([[2.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    beside = surroundings("Omar Bravo", "river").names_beside(x, torch.tensor([0, 0, 1]))
+    assert beside[0].tolist() == [[1.0, 1.0, 1.0]] * 4
+    assert beside[1].tolist() == [[0.0, 5.0, 0.0]] * 4
+
+
+def test_a_names_last_word_is_what_others_may_share() -> None:
+    name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
+    assert name == Name("W11 W12", (12,), True)
+    assert not Name.ending_at(Words(), (1, 2, 11, 12, 3), 4).is_name
