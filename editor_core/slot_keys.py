@@ -17,7 +17,6 @@ SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
-SAME = 0.8  # another edit's input that scores more is that of the same question
 SHUT = 4.0  # the threshold of a slot that nothing opens
 LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
@@ -139,8 +138,7 @@ def detectors(
     lookalikes: S × C × d_in, inputs that each slot is not to open for; they count LOOKALIKE_WEIGHT times in its own M, and
     raise thresholds to highest_for_lookalikes at most.
     elsewhere: S × K × d_in, further inputs of its own, which do not scale the discriminant.
-    others: E × d_in, inputs of other edits, which raise thresholds; apart: S × E bool, which of them are about something else
-    than a slot is. Without it those are that score at most SAME: what scores more is taken for the same question.
+    others: E × d_in, inputs of other edits, which raise thresholds; apart: S × E bool, whose, or all.
     highest: no threshold is above it, but of slots that stay shut.
     A slot that could not tell its inputs from the background stays shut; one that can hardly tell its lookalikes opens late.
     """
@@ -165,7 +163,7 @@ def detectors(
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest_for_lookalikes))
     if others is not None and len(others):
         scores = discriminants @ others.T
-        alike = scores.masked_fill(scores > SAME if apart is None else ~apart, -torch.inf).amax(1)
+        alike = (scores if apart is None else scores.masked_fill(~apart, -torch.inf)).amax(1)
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest))
     return torch.cat([discriminants, thresholds[:, None]], 1)
 

@@ -16,14 +16,16 @@ from editor_core.passages import Passage, advanced, alike, opened, rewound
 from editor_core.precision import quick_products
 from editor_core.slot_batch import SlotBatch
 from editor_core.slot_capture import SlotRows, Token, captured, last_inputs, prompts_read, sequence_of
-from editor_core.slot_keys import LEAST_ALIKE, by_owner, detectors, subject_positions
+from editor_core.slot_keys import LEAST_ALIKE, SHUT, by_owner, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
+from editor_core.slots import gates
 from editor_core.surroundings import NAME_SURROUNDINGS, OTHER_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import Example, template_tokens, token_ids
 
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 SUBJECT_SHARPNESS = 2.0  # of detectors at subjects: the width of the ramp between shut and open is divided by it
 OTHERS_WEIGHT = 10.0  # of what is read of another edit of the batch, in inputs of the background
+MARKED = 0.5  # how far a slot opens at a subject that bears its mark
 HIGHEST_TO_DECIDE = 0.9  # threshold of a subject slot in the first block
 HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
 
@@ -58,12 +60,13 @@ class SlotTeacher:
         around = self._surroundings(batch, modules[0], positions)
         batch.starts = [max(position, 1) for position in positions]
         deciding, *following = modules
+        marked = around.named_before() | self._marked_before(batch, deciding, read, positions)
         for module in modules:
             if module is deciding:
                 made = self._deciding_detectors(batch, module.name, read, positions, around)
             else:
-                made = self._following_detectors(batch, module.name, read, positions)
-            batch.add(module.name, made, torch.arange(len(made)))
+                made = self._following_detectors(batch, module.name, read, positions, around)
+            batch.add(module.name, shut_where(marked, made), torch.arange(len(made)))
         batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]
         speed = {each.name: torch.zeros(len(batch.owners[each.name]), each.d_out) for each in modules}
         whitener: Whitener | None = None
@@ -79,7 +82,8 @@ class SlotTeacher:
                 estimate = self.editor.observe(batch.rows)[modules[0].shape]
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
             for module in following if number else ():  # the marks made so far are in the inputs of the blocks after them
-                batch.set_detectors(module.name, self._following_detectors(batch, module.name, rows, positions))
+                made = self._following_detectors(batch, module.name, rows, positions, around)
+                batch.set_detectors(module.name, shut_where(marked, made))
             for module in modules:
                 slope = batch.slope(module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
@@ -148,26 +152,46 @@ class SlotTeacher:
             highest=HIGHEST_TO_DECIDE,
         )
 
+    def _marked_before(
+        self, batch: SlotBatch, deciding: EditedModule, read: SlotRows, positions: Sequence[int]
+    ) -> torch.Tensor:
+        """Which edits' subjects bear a mark already, in every example: one is enough, and a second would blur the first."""
+        x, owners = self._at_subjects(batch, deciding.name, read, positions)
+        with batch.draft:
+            opened = gates(x, self.editor.masters[deciding.name][:, : deciding.d_in + 1].cpu())
+        open_enough = (opened > MARKED).any(1) if opened.shape[1] else torch.zeros(len(x), dtype=torch.bool)
+        all_of_edit, _ = by_owner(open_enough[:, None].float() - 1, owners, int(owners.max()) + 1)
+        return all_of_edit[:, :, 0].amin(1) == 0
+
     def _earlier(self, batch: SlotBatch, name: str, sharpness: float = 1.0) -> torch.Tensor:
         """Keys of the slots that a bank has from earlier batches, E × d_in."""
         block = self.background[name]
         with batch.draft:
             return block.keys(self.editor.masters[name][:, : block.inputs.shape[1]].cpu() / sharpness)
 
-    def _following_detectors(self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]) -> torch.Tensor:
+    def _following_detectors(
+        self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int], around: Surroundings
+    ) -> torch.Tensor:
         """The same for a block after it, which is to open for that mark, and so neither without it nor for another edit's.
 
         Before there are marks, for what the block reads at the subject.
         """
         x, owners = self._at_subjects(batch, name, rows, positions)
-        edits, background, unmarked = int(owners.max()) + 1, self.background[name], None
+        background, unmarked = self.background[name], None
         if batch.unmarked is not None:
-            unmarked, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), edits)
+            unmarked, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), len(around.names))
             background = background.against(x, OTHERS_WEIGHT)  # marks have much in common
             batch.marked[name] = x
-        floor = torch.full((edits,), self.policy.lowest_subject_threshold)
-        margin = self.policy.threshold_margin
-        return SUBJECT_SHARPNESS * detectors(x, owners, background, floor, margin, unmarked, None, batch.marked.get(name))
+        return SUBJECT_SHARPNESS * detectors(
+            x,
+            owners,
+            background,
+            torch.full((len(around.names),), self.policy.lowest_subject_threshold),
+            self.policy.threshold_margin,
+            unmarked,
+            others=batch.marked.get(name),
+            apart=around.other_names()[:, owners],
+        )
 
     def _at_subjects(
         self, batch: SlotBatch, name: str, rows: SlotRows, positions: Sequence[int]
@@ -251,6 +275,12 @@ class SlotTeacher:
             step = -(loss / steepness.clamp_min(1e-12))[batch.owners[name], None] * slope * scale
             longest = self.policy.answer_step * scale
             batch.move(name, step * (longest / step.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1))
+
+
+def shut_where(marked: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """The same detectors, those of the marked edits (edits,) opened by nothing."""
+    made[marked, -1] = SHUT * SUBJECT_SHARPNESS
+    return made
 
 
 def answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:

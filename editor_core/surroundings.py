@@ -64,6 +64,11 @@ class Surroundings:
         named = torch.tensor([name.is_name for name in self.names])
         return torch.where(named[:, None, None], self.whole, centre[:, None])
 
+    def named_before(self) -> torch.Tensor:
+        """(edits,) bool: whose name an edit before it in the batch has as well."""
+        texts = [name.text.casefold() if name.is_name else str(index) for index, name in enumerate(self.names)]
+        return torch.tensor([text in texts[:index] for index, text in enumerate(texts)])
+
     def other_names(self) -> torch.Tensor:
         """edits × edits bool: whose names are not the same, and neither part of the other."""
         texts = [name.text.casefold() for name in self.names]

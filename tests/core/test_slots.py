@@ -213,7 +213,7 @@ def test_what_sways_from_one_surrounding_to_the_next_does_not_open_a_slot() -> N
     assert abs(float(made @ sway.T)) < 0.5 * abs(float(alone @ sway.T))
 
 
-def test_a_slot_is_shut_at_earlier_slots_keys_unless_they_ask_the_same() -> None:
+def test_a_slot_is_shut_at_other_edits_keys_and_open_at_its_own_all_the_same() -> None:
     background, own = unusual(8)
     like = 0.65 * own + 0.1 * unusual(9)[1]
     floor, owner = torch.tensor([0.3]), torch.tensor([0])
@@ -222,10 +222,10 @@ def test_a_slot_is_shut_at_earlier_slots_keys_unless_they_ask_the_same() -> None
     made = detectors(own, owner, background, floor, 0.05, others=earlier)
     assert float(plainly[0, -1]) < float(plainly[0, :-1] @ earlier[0]) < float(made[0, -1])
     again = detectors(own, owner, background, floor, 0.05, others=background.keys(plainly[:, :-1]))
-    assert float(again[0, -1]) == float(plainly[0, -1])
-    apart = torch.tensor([[True]])
-    told = detectors(own, owner, background, floor, 0.05, others=background.keys(plainly[:, :-1]), apart=apart, highest=0.7)
-    assert float(told[0, -1]) == pytest.approx(0.7)
+    assert float(again[0, -1]) == pytest.approx(HIGHEST_THRESHOLD)
+    assert float(gates(own, again)) == pytest.approx(1, abs=0.05)
+    same = detectors(own, owner, background, floor, 0.05, others=own, apart=torch.tensor([[False]]))
+    assert float(same[0, -1]) == float(plainly[0, -1])
 
 
 def test_a_higher_score_in_the_background_raises_the_threshold() -> None:
