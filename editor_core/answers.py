@@ -41,10 +41,10 @@ def greedy_tokens(
     """
     answers: dict[int, list[int]] = {}
     asked = Prompts.of(tokenizer, prompts)
+    foretold = asked.followed_by(guesses or {})
     for passage in asked.read(model, AT_ONCE_TOKENS):
         known = passage.of(guesses) if guesses else None
         if guesses and known is not None:
-            foretold = asked.followed_by(guesses)
             agreed = foreseen(model, [rewound(known, foretold, asked.starts)], guesses)
             answers |= {index: list(guesses[index]) for index in agreed}
         rest = passage.of([index for index in passage.chosen if index not in answers])

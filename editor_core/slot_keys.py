@@ -138,7 +138,8 @@ def detectors(
     lookalikes: S × C × d_in, inputs that each slot is not to open for; they count LOOKALIKE_WEIGHT times in its own M, and
     raise thresholds to highest_for_lookalikes at most.
     elsewhere: S × K × d_in, further inputs of its own, which do not scale the discriminant.
-    others: E × d_in, inputs of other edits, which raise thresholds; apart: S × E bool, whose, or all.
+    others: E × d_in, inputs of other edits, which raise thresholds. apart: S × E bool, which of them count for which slot; all
+    do without it.
     highest: no threshold is above it, but of slots that stay shut.
     A slot that could not tell its inputs from the background stays shut; one that can hardly tell its lookalikes opens late.
     """

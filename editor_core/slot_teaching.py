@@ -52,7 +52,7 @@ class SlotTeacher:
         """Read the pending prompts as the draft does: the batch's other slots may open in them, before what is being taught."""
         with batch.draft:
             again, _ = self._prompts_read(batch, pending)
-        batch.passages = list(again)
+        batch.passages = again
 
     def teach_subjects(self, batch: SlotBatch, read: SlotRows) -> Iterator[str]:
         modules = batch.modules(self.policy.subject_blocks)
@@ -123,13 +123,9 @@ class SlotTeacher:
         ended = torch.tensor([bool(name.ending) for name in edits])[:, None, None]
         whole = [token_ids(self.tokenizer, f"{words} {name.text}", "plain") for name in edits for words in NAME_SURROUNDINGS]
         with batch.draft:
-            alike = last_inputs(self.editor.model, first, endings).view(len(edits), len(before), -1)
-            mine = last_inputs(self.editor.model, first, whole).view(len(edits), len(NAME_SURROUNDINGS), -1)
-        return Surroundings(
-            alike * ended,
-            mine,
-            edits,
-        )
+            at_endings = last_inputs(self.editor.model, first, endings).view(len(edits), len(before), -1)
+            at_names = last_inputs(self.editor.model, first, whole).view(len(edits), len(NAME_SURROUNDINGS), -1)
+        return Surroundings(at_endings * ended, at_names, edits)
 
     def _deciding_detectors(
         self, batch: SlotBatch, name: str, read: SlotRows, positions: Sequence[int], around: Surroundings
@@ -160,8 +156,8 @@ class SlotTeacher:
         with batch.draft:
             opened = gates(x, self.editor.masters[deciding.name][:, : deciding.d_in + 1].cpu())
         open_enough = (opened > MARKED).any(1) if opened.shape[1] else torch.zeros(len(x), dtype=torch.bool)
-        all_of_edit, _ = by_owner(open_enough[:, None].float() - 1, owners, int(owners.max()) + 1)
-        return all_of_edit[:, :, 0].amin(1) == 0
+        shut = torch.zeros(int(owners.max()) + 1).index_add_(0, owners, (~open_enough).float())
+        return shut == 0
 
     def _earlier(self, batch: SlotBatch, name: str, sharpness: float = 1.0) -> torch.Tensor:
         """Keys of the slots that a bank has from earlier batches, E × d_in."""
