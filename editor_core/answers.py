@@ -53,6 +53,20 @@ def greedy_tokens(
     return [answers[index] for index in range(len(prompts))]
 
 
+def foretold(
+    model: Any, tokenizer: Any, prompts: Sequence[tuple[str, Format]], guesses: Mapping[int, Sequence[int]]
+) -> set[int]:
+    """Indices of the prompts that are answered with exactly the tokens guessed, or with more after them: see `foreseen`."""
+    asked = Prompts.of(tokenizer, prompts)
+    sequences = asked.followed_by(guesses)
+    agreed: set[int] = set()
+    for passage in asked.read(model, AT_ONCE_TOKENS):
+        known = passage.of(guesses)
+        if known is not None:
+            agreed |= foreseen(model, [rewound(known, sequences, asked.starts)], guesses)
+    return agreed
+
+
 def holds(answer: str, target: str, format: Format) -> bool:
     """Whether an answer says the target: a plain answer starts with it, a chat answer contains it; case is folded."""
     said, wanted = answer.strip().casefold(), target.strip().casefold()

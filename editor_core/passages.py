@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
+from transformers.cache_utils import DynamicLayer
 
 TOGETHER_TOKENS = 2560
 
@@ -151,6 +153,43 @@ def _span(
     read = columns < torch.tensor([len(span) for span in spans])[:, None]
     positions = torch.where(read, start + columns, start)
     return ids.to(device), positions.to(device), read.to(device)
+
+
+def joined(passages: Sequence[Passage]) -> list[Passage]:
+    """One passage in place of several, where their caches keep all they are given: short runs cost more than they compute.
+
+    Shorter caches are padded on the left, shorter spans on the right. What reached a block is not carried over.
+    """
+    if len(passages) < 2 or any(each.cache is None or not _keeps_all(each.cache) for each in passages):
+        return list(passages)
+    known = max(each.known.shape[1] for each in passages)
+    span = max(each.ids.shape[1] for each in passages)
+    cache = branch(passages[0].cache)
+    for number, layer in enumerate(cache.layers):
+        parts = [each.cache.layers[number] for each in passages]
+        layer.keys = torch.cat([functional.pad(part.keys, (0, 0, known - part.keys.shape[2], 0)) for part in parts])
+        layer.values = torch.cat([functional.pad(part.values, (0, 0, known - part.values.shape[2], 0)) for part in parts])
+
+    def spans(name: str) -> torch.Tensor:
+        return torch.cat([functional.pad(part := getattr(each, name), (0, span - part.shape[1])) for each in passages])
+
+    read = spans("read")
+    positions = spans("positions")
+    return [
+        Passage(
+            [index for each in passages for index in each.chosen],
+            spans("ids"),
+            torch.where(read, positions, positions[:, :1]),
+            read,
+            torch.cat([functional.pad(each.known, (known - each.known.shape[1], 0), value=-1) for each in passages]),
+            cache,
+        )
+    ]
+
+
+def _keeps_all(cache: Any) -> bool:
+    """Layers that slide, or that keep something else than keys and values, are not put together."""
+    return all(type(layer) is DynamicLayer and layer.is_initialized for layer in cache.layers)
 
 
 @contextmanager

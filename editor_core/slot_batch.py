@@ -26,7 +26,7 @@ class SlotBatch:
     examples   what is taught; from the answers on the contexts as well, which come last
     contexts   the prompts with other words around them; each shares the slots of one example, whose index is in `shares`
     sequences  by example: the tokens that are read
-    starts     by example: where its subject is
+    starts     by example: where it is being taught on from
     passages   the examples from where they are being taught on
     owners     by module: the edit of each new slot
     before     by module: rows in the bank before this batch

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from editor_core.attention import grouped_attention
 from editor_core.capture import Tap, answer_logits, frozen
 from editor_core.errors import NonFiniteUpdateError
+from editor_core.loss import answer_loss
 from editor_core.modules import EditedModule
 from editor_core.padding import by_length
 from editor_core.passages import Passage, alike, from_block, opened, rewound
@@ -169,7 +169,7 @@ def captured(
             continue
         with ExitStack() as stack, torch.enable_grad():
             stack.enter_context(frozen(model))
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # spans are short; the fused form's backward pass is slower here
+            stack.enter_context(grouped_attention(model))
             if quick:
                 stack.enter_context(quick_products(passage.ids.device))
             stack.enter_context(from_block(model, modules[0].name, passage))
@@ -179,7 +179,7 @@ def captured(
             answers = labels != IGNORED_LABEL
             logits = answer_logits(model, Span(passage.inputs(), labels), answers, stack)
             wanted = labels[answers].to(logits.device)
-            loss = functional.cross_entropy(logits, wanted, reduction="none")
+            loss, certain = answer_loss(logits, wanted)
             if not bool(torch.isfinite(loss).all()):
                 raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
             slopes = torch.autograd.grad(loss.sum(), [tap.output for tap in taps.values() if tap.output is not None])
@@ -191,8 +191,7 @@ def captured(
         read = passage.read.cpu()
         owners.append(row[:, None].expand(-1, read.shape[1])[read])
         positions.append(passage.positions.cpu()[read])
-        loss = loss.detach().cpu()
-        certain = torch.where(logits.detach().argmax(-1) == wanted, 1.0, 0.0).cpu() * (-loss).exp()
+        loss, certain = loss.detach().cpu(), certain.cpu()
         mine = answers.nonzero()[:, 0].cpu()
         losses[row] = torch.zeros(len(row)).index_add_(0, mine, loss)
         confidence[row] = torch.ones(len(row)).scatter_reduce_(0, mine, certain, "amin")

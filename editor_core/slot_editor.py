@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,32 +106,19 @@ class SlotEditor(FactEditor):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
 
-    def _asked(
-        self, batch: SlotBatch, edits: Sequence[Edit], hasty: bool = False
-    ) -> tuple[list[Answers], list[dict[Format, bool]]]:
-        """What the draft says to the edits' prompts, and in which formats that holds; in haste, by quick products."""
-        with batch.draft, quick_products(batch.passages[0].ids.device) if hasty else nullcontext():
-            said = self._ask(edits, hasty)
+    def _asked(self, batch: SlotBatch, edits: Sequence[Edit]) -> tuple[list[Answers], list[dict[Format, bool]]]:
+        """What the draft says to the edits' prompts, and in which formats that holds."""
+        with batch.draft:
+            said = self._ask(edits)
         return said, [
             {format: holds(each[format], edit.target, format) for format in self.formats}
             for edit, each in zip(edits, said, strict=True)
         ]
 
-    def _ask_again(
-        self,
-        batch: SlotBatch,
-        edits: Sequence[Edit],
-        chosen: Sequence[int],
-        after: list[Answers],
-        held: list[dict[Format, bool]],
-        hasty: bool = False,
-    ) -> None:
-        """Put what is now said by some edits, or none, in the place of what was."""
-        if not chosen:
-            return
-        said, holding = self._asked(batch, [edits[index] for index in chosen], hasty)
-        for index, text, holds_now in zip(chosen, said, holding, strict=True):
-            after[index], held[index] = text, holds_now
+    def _asked_in_haste(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[dict[Format, bool]]:
+        """Whether the draft says just the target, by quick products: what is left to teach, and no verdict."""
+        with batch.draft, quick_products(batch.passages[0].ids.device):
+            return self._ask_in_haste(edits)
 
     def _refused(self, held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:
         return not_holding(held) if self.policy.requires_holding else ()
@@ -167,16 +153,17 @@ class SlotEditor(FactEditor):
         yield from teacher.teach_subjects(batch, subjects)
         teacher.add_contexts(batch)
         yield from teacher.teach_answers(batch, range(len(batch.examples)), self.policy.confidence, self.policy.answer_passes)
-        after, held = self._asked(batch, edits, hasty=True)
-        yield "verify"
-        yield from self._rounds(teacher, batch, edits, after, held)
+        after, held = yield from self._rounds(teacher, batch, edits)
         refused = self._refused(held)
         shut: tuple[int, ...] = ()
         while shut != refused:  # what is left must hold without what was refused
             shut = refused
             batch.shut(shut)
-            self._ask_again(batch, edits, [index for index in range(len(edits)) if index not in shut], after, held)
-            yield "verify"
+            if left := [index for index in range(len(edits)) if index not in shut]:
+                said, holding = self._asked(batch, [edits[index] for index in left])
+                for index, text, holds_now in zip(left, said, holding, strict=True):
+                    after[index], held[index] = text, holds_now
+                yield "verify"
             refused = self._refused(held)
         kept = torch.tensor([each.edit not in refused for each in batch.examples[: len(batch.examples) - len(batch.contexts)]])
         statistics = self.editor.observe([rows.only_examples(kept) for rows in batch.rows])
@@ -187,15 +174,15 @@ class SlotEditor(FactEditor):
         run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage)
 
     def _rounds(
-        self,
-        teacher: SlotTeacher,
-        batch: SlotBatch,
-        edits: Sequence[Edit],
-        after: list[Answers],
-        held: list[dict[Format, bool]],
-    ) -> Iterator[str]:
-        """Teach again what does not hold, for as long as rounds are left; at the end all edits have been asked thoroughly."""
+        self, teacher: SlotTeacher, batch: SlotBatch, edits: Sequence[Edit]
+    ) -> Generator[str, None, tuple[list[Answers], list[dict[Format, bool]]]]:
+        """Teach again what is not said, for as long as rounds are left; at the end all edits are asked thoroughly.
+
+        Returns what they say, and in which formats that holds.
+        """
         left, confidence = self.policy.rounds, self.policy.confidence
+        held = self._asked_in_haste(batch, edits)
+        yield "verify"
         while True:
             lacking = not_holding(held)
             if lacking and left:
@@ -204,13 +191,14 @@ class SlotEditor(FactEditor):
                 teacher.read_again(batch, pending)
                 yield "capture"
                 yield from teacher.teach_answers(batch, pending, confidence, max(self.policy.answer_passes // 2, 1))
-                self._ask_again(batch, edits, lacking, after, held, hasty=True)
+                again = self._asked_in_haste(batch, [edits[index] for index in lacking])
+                held = [again[lacking.index(index)] if index in lacking else each for index, each in enumerate(held)]
                 yield "verify"
                 continue
-            self._ask_again(batch, edits, range(len(edits)), after, held)
+            after, held = self._asked(batch, edits)
             yield "verify"
             if not left or not not_holding(held):
-                return
+                return after, held
 
     def _said_before(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[Answers]:
         """What the committed model says to the prompts. Answers may not be in the batch's own spans: those hold the targets."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import ANSWER_TOKENS, greedy_tokens, holds, may_hold
+from editor_core.answers import ANSWER_TOKENS, foretold, greedy_tokens, holds, may_hold
 from editor_core.capture import Rows
 from editor_core.config import Phase
 from editor_core.draft import Draft
@@ -28,7 +28,7 @@ from editor_core.texts import JUST_THE_TARGET, Edit, Example, Format, encode, mi
 from editor_core.update import Proposal, Update
 
 Answers = dict[Format, str]
-BEFORE_TOKENS = 12  # of what the model said before an edit
+BEFORE_TOKENS = 8  # of what the model said before an edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +161,33 @@ class FactEditor(ABC):
     def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
         return unrelated_answers(self.editor.model, self.tokenizer, edits, self.formats)
 
-    def _ask(self, edits: Sequence[Edit], hasty: bool = False) -> list[Answers]:
+    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
         """What the model says to every edit's prompt, up to where it has said the target, ANSWER_TOKENS at most.
 
-        An answer that has begun with something else, where it was to begin with the target, is read for BEFORE_TOKENS; in
-        haste so is any answer that has not begun with it.
+        An answer that has begun with something else, where it was to begin with the target, is read for BEFORE_TOKENS.
         """
         asked = [(edit, format) for edit in edits for format in self.formats]
 
         def enough(index: int, said: list[int]) -> bool:
             edit, format = asked[index]
             text = self.tokenizer.decode(said, skip_special_tokens=True)
-            lost = len(said) >= BEFORE_TOKENS and not may_hold(text, edit.target, "plain" if hasty else format)
+            lost = len(said) >= BEFORE_TOKENS and not may_hold(text, edit.target, format)
             return lost or holds(text, edit.target, format)
 
         prompts = [(edit.prompt, format) for edit, format in asked]
-        guesses = {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
+        guesses = self._guesses(asked)
         return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough, guesses))
+
+    def _ask_in_haste(self, edits: Sequence[Edit]) -> list[dict[Format, bool]]:
+        """Whether each prompt is answered with just the target: one pass. True where that cannot be asked in one pass."""
+        asked = [(edit, format) for edit in edits for format in self.formats]
+        guesses = self._guesses(asked)
+        agreed = foretold(self.editor.model, self.tokenizer, [(edit.prompt, format) for edit, format in asked], guesses)
+        held = iter(index in agreed or index not in guesses for index in range(len(asked)))
+        return [{format: next(held) for format in self.formats} for _ in edits]
+
+    def _guesses(self, asked: Sequence[tuple[Edit, Format]]) -> dict[int, tuple[int, ...]]:
+        return {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
 
     def _answer(self, edit: Edit, format: Format) -> tuple[int, ...]:
         """The target as the prompt's continuation; () where a tokenizer would merge it with the prompt's end, or it is long."""
