@@ -26,6 +26,9 @@ WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
 SUBJECT_SHARPNESS = 2.0  # of detectors at subjects: the width of the ramp between shut and open is divided by it
 OTHERS_WEIGHT = 10.0  # of what is read of another edit of the batch, in inputs of the background
 MARKED = 0.5  # how far a slot opens at a subject that bears its mark
+FAINT_MARK = 0.6  # a prompt's end scores at least so much without the mark where its slot would open for the wording
+FURTHER_MARKS = 4  # steps at most for marks that have not arrived
+UNEVEN = 1.5  # the highest score of a slot's own inputs, the lowest being 1, with which all of them are its own
 OVERRELAXED = (
     2.0  # Polyak's step aims at a loss of 0 along a straight line; of cross-entropy it gains about half of what is missing
 )
@@ -81,32 +84,52 @@ class SlotTeacher:
             batch.add(module.name, shut_where(marked, made), torch.arange(len(made)))
         batch.passages = [rewound(each, batch.sequences, batch.starts) for each in batch.passages]
         speed = {each.name: torch.zeros(len(batch.owners[each.name]), each.d_out) for each in modules}
+        arrival = batch.modules(self.policy.answer_blocks)[0]
+        edit_of = torch.tensor([each.edit for each in batch.examples])
         whitener: Whitener | None = None
-        for number in range(self.policy.subject_passes):
+        pending: Sequence[int] = range(len(batch.examples))
+        for number in range(self.policy.subject_passes + FURTHER_MARKS):
+            # the first pass watches every bank: the statistics see each fact once, before it is taught
+            watched = self.editor.modules if number == 0 else [*modules, arrival]
+            passages = [chosen for each in batch.passages if (chosen := each.of(pending)) is not None]
             with batch.draft:
-                # the first pass watches every bank: the statistics see each fact once, before it is taught
-                watched = self.editor.modules if number == 0 else modules
-                rows = captured(self.editor.model, watched, batch.examples, batch.passages, quick=True)
+                rows = captured(self.editor.model, watched, batch.examples, passages, quick=True)
             yield "capture"
             if number == 0:
                 batch.rows = [answer_rows(rows, batch.examples)]
                 batch.unmarked = rows
                 estimate = self.editor.observe(batch.rows)[modules[0].shape]
                 whitener = Whitener.of(estimate, WHITENING_FLOOR) if estimate.covariance_is_determined else None
-            for module in following if number else ():  # the marks made so far are in the inputs of the blocks after them
-                made = self._following_detectors(batch, module.name, rows, positions, around)
-                batch.set_detectors(module.name, shut_where(marked, made))
+            elif number < self.policy.subject_passes:
+                for module in following:  # the marks made so far are in the inputs of the blocks after them
+                    made = self._following_detectors(batch, module.name, rows, positions, around)
+                    batch.set_detectors(module.name, shut_where(marked, made))
+            run = torch.zeros(len(around.names), 1).index_fill_(0, edit_of[list(pending)], 1.0)
             for module in modules:
                 slope = batch.slope(module.name, rows, whitener)
                 step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-30)
                 size = self.policy.subject_step * self.background[module.name].scale
-                speed[module.name] = self.policy.momentum * speed[module.name] - size * step
+                speed[module.name] = run * (self.policy.momentum * speed[module.name] - size * step)
                 batch.move(module.name, speed[module.name])
+            if number + 1 >= self.policy.subject_passes:
+                pending = self._unarrived(batch, rows, arrival.name, pending)
             batch.passes += 1
             yield "solve"
+            if not pending:
+                break
         batch.starts = [len(each.prompt) - 1 for each in batch.examples]  # only what is said changes from here on
         with batch.draft, quick_products(batch.passages[0].ids.device):
             batch.passages = [advanced(self.editor.model, each, batch.sequences, batch.starts) for each in batch.passages]
+
+    def _unarrived(self, batch: SlotBatch, rows: SlotRows, name: str, pending: Sequence[int]) -> list[int]:
+        """Of the pending examples, those of edits whose mark hardly changes what an answer block reads at the prompt's end."""
+        assert batch.unmarked is not None
+        ends = torch.tensor([len(each.prompt) - 1 for each in batch.examples])
+        now, before = (_at(each, name, ends) for each in (rows, batch.unmarked))
+        keys = now @ self.background[name].precision
+        alike = (keys * before).sum(1) / (keys * now).sum(1)
+        faint = {batch.examples[index].edit for index in pending if alike[index] > FAINT_MARK}
+        return [index for index in pending if batch.examples[index].edit in faint]
 
     def add_contexts(self, batch: SlotBatch) -> None:
         """From here on the contexts are examples as well."""
@@ -214,7 +237,7 @@ class SlotTeacher:
         """At most `passes` steps over the pending examples (indices), until each is at least this confident."""
         modules = batch.modules(self.policy.answer_blocks)
         done: set[Token] = set()
-        pace = _Pace(1 + max(each.edit for each in batch.examples))
+        pace = Pace(1 + max(each.edit for each in batch.examples))
         for _ in range(passes):
             passages = [chosen for each in batch.passages if (chosen := each.of(pending)) is not None]
             with batch.draft:
@@ -236,10 +259,7 @@ class SlotTeacher:
     def _unlike(self, batch: SlotBatch, rows: SlotRows) -> list[int]:
         """Contexts in which the model reads its question so differently that no slot could serve both: they are not taught."""
         name = batch.modules(self.policy.answer_blocks)[0].name
-        first = torch.tensor([len(each.prompt) - 1 for each in batch.examples])
-        at_first = (rows.position == first[rows.example]).nonzero()[:, 0]
-        x = torch.empty(len(batch.examples), rows.inputs[name].shape[1])
-        x[rows.example[at_first]] = rows.inputs[name][at_first]
+        x = _at(rows, name, torch.tensor([len(each.prompt) - 1 for each in batch.examples]))
         own = x[batch.shares] @ self.background[name].precision
         alike = (x[len(x) - len(batch.shares) :] * own).sum(1) / (x[batch.shares] * own).sum(1)
         return (len(x) - len(batch.shares) + (alike < LEAST_ALIKE).nonzero()[:, 0]).tolist()
@@ -257,20 +277,28 @@ class SlotTeacher:
         places = zip(batch.unmarked.example.tolist(), batch.unmarked.position.tolist(), strict=True)
         row_of = {place: row for row, place in enumerate(places)}
         unmarked = [row_of[index, len(batch.examples[index].prompt) - 1 + offset] for index, offset in of_slot.tolist()]
+        in_context = rows.example[says] >= len(batch.examples) - len(batch.shares)
         for module in batch.modules(self.policy.answer_blocks):
-            made = detectors(
-                rows.inputs[module.name][says],
-                slot,
-                self.background[module.name],
-                floor,
-                self.policy.threshold_margin,
-                batch.unmarked.inputs[module.name][unmarked][:, None],
-                others=self._earlier(batch, module.name),
-                highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
-            )
+            x, kept = rows.inputs[module.name][says], torch.ones(len(slot), dtype=torch.bool)
+            for _ in range(2):
+                made = detectors(
+                    x[kept],
+                    slot[kept],
+                    self.background[module.name],
+                    floor,
+                    self.policy.threshold_margin,
+                    batch.unmarked.inputs[module.name][unmarked][:, None],
+                    others=self._earlier(batch, module.name),
+                    highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
+                )
+                # a slot whose own inputs are far apart rests on little: it does without the context
+                highest = torch.zeros(len(made)).scatter_reduce_(0, slot, (x * made[slot, :-1]).sum(1), "amax")
+                if not bool((uneven := (highest > UNEVEN)[slot] & in_context & kept).any()):
+                    break
+                kept &= ~uneven
             batch.add(module.name, made, edit_of)
 
-    def _polyak_step(self, batch: SlotBatch, rows: SlotRows, wanting: torch.Tensor, pace: _Pace) -> None:
+    def _polyak_step(self, batch: SlotBatch, rows: SlotRows, wanting: torch.Tensor, pace: Pace) -> None:
         """v -= pace g loss / sum |g|^2 by edit, over the slots of all answer blocks; no step larger than answer_step."""
         edit_of = torch.tensor([each.edit for each in batch.examples])
         loss = torch.zeros(len(pace.factor)).index_add_(0, edit_of[wanting], rows.losses[wanting])
@@ -287,7 +315,7 @@ class SlotTeacher:
             batch.move(name, step * (longest / step.norm(dim=1, keepdim=True).clamp_min(1e-30)).clamp_max(1))
 
 
-class _Pace:
+class Pace:
     """How many times as far as Polyak's rule each edit steps: twice, and half as far again whenever its loss has risen.
 
     The rule follows the loss along a straight line; cross-entropy then gains about half of what is missing.
@@ -302,6 +330,14 @@ class _Pace:
         self.factor = torch.where(loss > self._before, self.factor / 2, self.factor)
         self._before = loss
         return self.factor
+
+
+def _at(rows: SlotRows, name: str, positions: torch.Tensor) -> torch.Tensor:
+    """What a block reads at one position of each example, (examples × d_in); zeros for examples that were not run."""
+    there = rows.position == positions[rows.example]
+    found = torch.zeros(len(positions), rows.inputs[name].shape[1])
+    found[rows.example[there]] = rows.inputs[name][there]
+    return found
 
 
 def shut_where(marked: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
