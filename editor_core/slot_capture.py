@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from editor_core.errors import NonFiniteUpdateError
 from editor_core.loss import answer_loss
 from editor_core.modules import EditedModule
 from editor_core.padding import by_length
-from editor_core.passages import Passage, alike, from_block, opened, rewound
+from editor_core.passages import Passage, alike, from_block, joined, opened, rewound
 from editor_core.precision import quick_products
 from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Example
 
 SEQUENCES_TOGETHER = 128
+READ_TOKENS = 500  # prompts are read in groups of like lengths, for padding's sake, and then put together
 Token = tuple[int, int]  # an example, and which token of its answer
 
 
@@ -67,8 +69,8 @@ def prompts_read(
     sequences = [sequence_of(each) for each in examples]
     ends = [len(each.prompt) for each in examples]
     own = [len(examples[index]) - beginnings[index] for index in chosen]
-    groups = alike(list(zip((beginnings[index] for index in chosen), own, strict=True)), own)
-    passages: list[Passage] = []
+    groups = alike(list(zip((beginnings[index] for index in chosen), own, strict=True)), own, READ_TOKENS)
+    passages: dict[int, list[Passage]] = defaultdict(list)
     inputs: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     owners, positions = [], []
     for members in groups:
@@ -82,9 +84,10 @@ def prompts_read(
             inputs[name].append(x[read].float())
         owners.append(torch.tensor(group)[:, None].expand(-1, width)[read.cpu()])
         positions.append(position[read].cpu())
-        passages.append(rewound(passage, sequences, [end - 1 for end in ends]))
+        passages[beginnings[group[0]]].append(rewound(passage, sequences, [end - 1 for end in ends]))
     nothing = torch.zeros(len(examples))
-    return passages, SlotRows(
+    together = [part for alike_begun in passages.values() for part in joined(alike_begun)]
+    return together, SlotRows(
         {name: torch.cat(parts) for name, parts in inputs.items()},
         {},
         torch.cat(owners),

@@ -22,6 +22,7 @@ from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EmptyBatchError
 from editor_core.guard import CanaryDamage, Guard
+from editor_core.passages import TOGETHER_TOKENS
 from editor_core.side_effects import SideEffect, side_effects, unrelated_answers
 from editor_core.statistics import Statistics
 from editor_core.texts import JUST_THE_TARGET, Edit, Example, Format, encode, minibatches, rendered, token_ids
@@ -182,7 +183,8 @@ class FactEditor(ABC):
         """Whether each prompt is answered with just the target: one pass. True where that cannot be asked in one pass."""
         asked = [(edit, format) for edit in edits for format in self.formats]
         guesses = self._guesses(asked)
-        agreed = foretold(self.editor.model, self.tokenizer, [(edit.prompt, format) for edit, format in asked], guesses)
+        prompts = [(edit.prompt, format) for edit, format in asked]
+        agreed = foretold(self.editor.model, self.tokenizer, prompts, guesses, TOGETHER_TOKENS)
         held = iter(index in agreed or index not in guesses for index in range(len(asked)))
         return [{format: next(held) for format in self.formats} for _ in edits]
 
