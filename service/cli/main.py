@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from service.cli import demo as demonstration
-from service.cli import show
+from service.cli import show, taking_back
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
 from service.errors import ErrataError
@@ -176,6 +176,41 @@ def ask(
         _fail(str(error))
     show.console.print(answer["text"].strip() or "(says nothing)", markup=False, highlight=False)
     show.console.print(f"[dim]revision {answer['revision']}, {answer['usage']['completion_tokens']} tokens[/]", highlight=False)
+
+
+Reason = Annotated[str | None, typer.Option(help="Why: goes into the ledger.")]
+
+
+@app.command()
+def revert(edit_id: Annotated[int, typer.Argument(min=1, help="The edit's number.")], reason: Reason = None) -> None:
+    """Take one edit back: its own share leaves the weights, everything else stays."""
+    _take_back("DELETE", f"/edits/{edit_id}", f"taking edit {edit_id} out", params={"reason": reason} if reason else {})
+
+
+@app.command()
+def rollback(
+    revision: Annotated[int, typer.Argument(min=0, help="The revision to go back to.")], reason: Reason = None
+) -> None:
+    """Go back to the state of a revision exactly, as a new revision."""
+    _take_back("POST", "/rollback", f"going back to revision {revision}", json={"to_revision": revision, "reason": reason})
+
+
+@app.command()
+def rebuild(
+    without: Annotated[list[int] | None, typer.Option(min=1, help="An edit to leave out; may be given several times.")] = None,
+    reason: Reason = None,
+) -> None:
+    """Teach everything that is applied once more, as if the given edits had never been."""
+    _take_back("POST", "/rebuild", "rebuilding", json={"without": without or [], "reason": reason})
+
+
+def _take_back(method: str, path: str, label: str, **arguments: Any) -> None:
+    try:
+        done = taking_back.carry_out(Client(_settings().api_url), method, path, label, **arguments)
+    except ApiError as error:
+        _fail(str(error))
+    if not done:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 GENESIS_HASH = "0" * 64
@@ -16,6 +16,9 @@ class RevisionKind(StrEnum):
     BASE = "base"  # revision 0: the model as it was loaded
     WARMUP = "warmup"
     EDIT = "edit"
+    SUBTRACT = "subtract"  # one edit's own share taken out
+    ROLLBACK = "rollback"  # the state of an earlier revision exactly
+    REBUILD = "rebuild"  # everything that is applied once more, without some edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class StatisticsSummary:
     mean_norm: float
     drift: float
     condition: float | None
+    modules: int | None = None  # how many modules of this shape feed it: n grows by so many an answer token
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class NewRevision:
 
     number: int
     kind: RevisionKind
-    update_object: str | None  # SHA-256 of the factors; None when nothing was added to the weights
+    update_object: str | None  # SHA-256 of the change, of a rebuild's whole state; None where the weights' bytes are known
     statistics_object: str | None
     fingerprint: str  # SHA-256 over the float32 masters of all edited modules
     config_hash: str
@@ -53,6 +57,9 @@ class NewRevision:
     statistics: tuple[StatisticsSummary, ...]
     passes: int
     rows: int  # rows of the factors: answer tokens over all passes
+    source: int | None = None  # of a rollback: the revision whose state it is
+    checkpoint: str | None = None  # SHA-256 of the whole state, where it is stored as well
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,11 @@ class Revision:
     previous_hash: str
     row_hash: str
     created_at: datetime
+    source: int | None = None
+    operation_id: int | None = None
+    actor: str | None = None
+    reason: str | None = None
+    events_hash: str | None = None
 
 
 def canonical(value: object) -> bytes:
@@ -91,17 +103,26 @@ def edits_hash(edits: Iterable[tuple[int, Mapping[str, object]]]) -> str:
     return content_hash([[edit_id, content] for edit_id, content in edits])
 
 
+def events_hash(events: Iterable[tuple[int, str]]) -> str:
+    """Over what a revision did to which edit."""
+    return content_hash(sorted([edit_id, event] for edit_id, event in events))
+
+
 def row_hash(
     previous_hash: str,
-    new: NewRevision,
+    new: NewRevision | Revision,
     *,
     batch_id: int | None,
     epoch: int,
     edits: str,
     edit_ids: Iterable[int],
     created_at: datetime,
+    **since: object,
 ) -> str:
-    """sha256(previous hash + canonical JSON of everything that defines the revision)."""
+    """sha256(previous hash + canonical JSON of everything that defines the revision).
+
+    since: what rows have had since the third schema; left out where it is None, so that older rows keep their hashes.
+    """
     content = {
         "number": new.number,
         "kind": new.kind.value,
@@ -113,6 +134,7 @@ def row_hash(
         "config_hash": new.config_hash,
         "edit_ids": list(edit_ids),
         "edits_hash": edits,
-        "created_at": created_at.isoformat(),
+        "created_at": created_at.astimezone(UTC).isoformat(),
+        **{name: value for name, value in since.items() if value is not None},
     }
     return hashlib.sha256(previous_hash.encode() + canonical(content)).hexdigest()
