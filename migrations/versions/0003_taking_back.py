@@ -82,6 +82,7 @@ def _create_events() -> None:
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("event", sa.String(length=16), nullable=False),
         sa.Column("leans_on", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("content_hash", sa.String(length=64), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
             "event IN ('applied', 'restored', 'reverted', 'superseded', 'failed')", name=op.f("ck_edit_events_event")
@@ -103,7 +104,8 @@ def _extend_revisions() -> None:
     op.add_column("revisions", sa.Column("operation_id", sa.BigInteger(), nullable=True))
     for name in ("actor", "reason"):
         op.add_column("revisions", sa.Column(name, sa.Text(), nullable=True))
-    op.add_column("revisions", sa.Column("events_hash", sa.String(length=64), nullable=True))
+    for name in ("events_hash", "statistics_hash"):
+        op.add_column("revisions", sa.Column(name, sa.String(length=64), nullable=True))
     op.create_foreign_key(op.f("fk_revisions_source"), "revisions", "revisions", ["source"], ["number"])
     op.create_foreign_key(op.f("fk_revisions_operation_id"), "revisions", "operations", ["operation_id"], ["id"])
     op.create_unique_constraint(op.f("uq_revisions_operation_id"), "revisions", ["operation_id"])
@@ -171,7 +173,7 @@ def downgrade() -> None:
     for name in ("kind", "rollback_has_source"):
         op.drop_constraint(op.f(f"ck_revisions_{name}"), "revisions")
     op.create_check_constraint(op.f("ck_revisions_kind"), "revisions", f"kind IN ({KINDS})")
-    for name in ("events_hash", "reason", "actor", "operation_id", "source"):
+    for name in ("statistics_hash", "events_hash", "reason", "actor", "operation_id", "source"):
         op.drop_column("revisions", name)
     op.drop_column("statistics", "modules")
     op.drop_column("batches", "tries")

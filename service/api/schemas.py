@@ -199,6 +199,7 @@ class RevisionOut(_Out):
     actor: str | None = Field(description="Who asked for it, of what takes facts back.")
     reason: str | None
     events_hash: str | None
+    statistics_hash: str | None
     fingerprint: str = Field(description="SHA-256 over the float32 masters of the edited weights.")
     update_object: str | None
     statistics_object: str | None

@@ -287,6 +287,28 @@ def _quieten_libraries() -> None:
 
 
 @app.command()
+def verify(
+    weights: Annotated[bool, typer.Option(help="Rebuild the head from the objects and compare; loads the model.")] = True,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="The same at every checkpoint, by itself and from the one before.")
+    ] = False,
+) -> None:
+    """Check chain, invariants, objects and weights against the ledger; a line for each, exit code 1 when anything is wrong."""
+    settings = _settings("verify")
+    _quieten_libraries()
+    from service.cli import verify as verification
+
+    with _needing("worker" if weights else "local"):
+        try:
+            with verification.with_database(settings) as complete:
+                everything = asyncio.run(verification.verify(complete, weights, deep))
+        except ErrataError as error:
+            _fail(f"{error.code}: {error.detail}")
+    if not everything:
+        raise typer.Exit(1)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database's schema to the newest revision."""
     settings = _settings("migrate")

@@ -33,10 +33,12 @@ def carry_out(client: Client, method: str, path: str, label: str, **arguments: A
 
 
 def _actor() -> str:
+    """As a header can carry it."""
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers
         return "anonymous"
+    return name.encode("ascii", "replace").decode() or "anonymous"
 
 
 def _waited_for(client: Client, operation: dict[str, Any], label: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -87,6 +87,7 @@ class Revision:
     actor: str | None = None
     reason: str | None = None
     events_hash: str | None = None
+    statistics_hash: str | None = None
 
 
 def canonical(value: object) -> bytes:
@@ -103,38 +104,40 @@ def edits_hash(edits: Iterable[tuple[int, Mapping[str, object]]]) -> str:
     return content_hash([[edit_id, content] for edit_id, content in edits])
 
 
+def statistics_hash(statistics: Iterable[StatisticsSummary]) -> str:
+    return content_hash(sorted([asdict(each) for each in statistics], key=lambda each: (each["d_in"], each["d_out"])))
+
+
 def events_hash(events: Iterable[tuple[int, str]]) -> str:
     """Over what a revision did to which edit."""
     return content_hash(sorted([edit_id, event] for edit_id, event in events))
 
 
-def row_hash(
-    previous_hash: str,
-    new: NewRevision | Revision,
-    *,
-    batch_id: int | None,
-    epoch: int,
-    edits: str,
-    edit_ids: Iterable[int],
-    created_at: datetime,
-    **since: object,
-) -> str:
-    """sha256(previous hash + canonical JSON of everything that defines the revision).
-
-    since: what rows have had since the third schema; left out where it is None, so that older rows keep their hashes.
-    """
-    content = {
-        "number": new.number,
-        "kind": new.kind.value,
-        "batch_id": batch_id,
-        "epoch": epoch,
-        "update_object": new.update_object,
-        "statistics_object": new.statistics_object,
-        "fingerprint": new.fingerprint,
-        "config_hash": new.config_hash,
-        "edit_ids": list(edit_ids),
-        "edits_hash": edits,
-        "created_at": created_at.astimezone(UTC).isoformat(),
-        **{name: value for name, value in since.items() if value is not None},
+def row_hash(revision: Revision) -> str:
+    """sha256(previous hash + canonical JSON of everything in the row)."""
+    content: dict[str, object] = {
+        "number": revision.number,
+        "kind": revision.kind.value,
+        "batch_id": revision.batch_id,
+        "epoch": revision.epoch,
+        "update_object": revision.update_object,
+        "statistics_object": revision.statistics_object,
+        "fingerprint": revision.fingerprint,
+        "config_hash": revision.config_hash,
+        "edit_ids": list(revision.edit_ids),
+        "edits_hash": revision.edits_hash,
+        "created_at": revision.created_at.astimezone(UTC).isoformat(),
     }
-    return hashlib.sha256(previous_hash.encode() + canonical(content)).hexdigest()
+    if revision.events_hash is not None:  # since the third schema; rows of before keep their hashes
+        content |= {
+            "passes": revision.passes,
+            "rows": revision.rows,
+            "norms": {name: asdict(norms) for name, norms in revision.norms.items()},
+            "source": revision.source,
+            "operation_id": revision.operation_id,
+            "actor": revision.actor,
+            "reason": revision.reason,
+            "events_hash": revision.events_hash,
+            "statistics_hash": revision.statistics_hash,
+        }
+    return hashlib.sha256(revision.previous_hash.encode() + canonical(content)).hexdigest()

@@ -86,6 +86,7 @@ revisions = Table(
     Column("actor", Text),
     Column("reason", Text),
     Column("events_hash", String(64)),
+    Column("statistics_hash", String(64)),
     CheckConstraint("number >= 0", name="number"),
     CheckConstraint("kind IN ('base', 'warmup', 'edit', 'subtract', 'rollback', 'rebuild')", name="kind"),
     CheckConstraint("(kind = 'rollback') = (source IS NOT NULL)", name="rollback_has_source"),
@@ -147,6 +148,7 @@ edit_events = Table(
     Column("revision", BigInteger, ForeignKey("revisions.number"), primary_key=True, index=True),
     Column("event", String(16), nullable=False),
     Column("leans_on", JSONB(none_as_null=True)),  # edits whose subject marks it was taught to rely on
+    Column("content_hash", String(64)),  # of what defines the edit
     _now("at"),
     CheckConstraint("event IN ('applied', 'restored', 'reverted', 'superseded', 'failed')", name="event"),
 )

@@ -26,36 +26,36 @@ async def let_go(database: Database, lease: Lease, window: int) -> set[str]:
     """Forget checkpoints that no restart within the window needs; returns the objects that are needed."""
     async with database.transaction() as work:
         await require(work, lease)
-        needed, unneeded = await _needed(work, window)
-        if unneeded:
+        anchor, stored = await _anchor(work, window)
+        if unneeded := sorted(number for number in stored if number < anchor):
             await work.repository.delete_checkpoints(unneeded)
+        needed = await uses(work, window)
         await work.commit()
-    return needed
+    return set(needed)
 
 
-async def needed(database: Database, window: int) -> set[str]:
-    """Objects that a restart, or a rollback within the window, may need."""
-    async with database.transaction() as work:
-        return (await _needed(work, window))[0]
-
-
-async def _needed(work: UnitOfWork, window: int) -> tuple[set[str], list[int]]:
-    """(names of the objects needed, revisions of checkpoints that are not)."""
-    repository = work.repository
-    stored, head = await repository.checkpoints(), await repository.head()
-    if head is None:
-        return set(), []
-    begin = max(head.number - window, 0)
-    anchor = max((number for number in stored if number <= begin), default=0)
-    names = _objects(await repository.revisions_after(-1, limit=2))  # a rebuild begins there
+async def uses(work: UnitOfWork, window: int) -> dict[str, str]:
+    """By name of an object that a restart, or a rollback within the window, may need: what it is."""
+    anchor, stored = await _anchor(work, window)
+    needed = _objects(await work.repository.revisions_after(-1, limit=2))  # a rebuild begins there
     after = anchor - 1
-    while page := await repository.revisions_after(after):
-        names |= _objects(page)
+    while page := await work.repository.revisions_after(after):
+        needed |= _objects(page)
         after = page[-1].number
-    kept = {number: name for number, name in stored.items() if number >= anchor}
-    return names | set(kept.values()), sorted(stored.keys() - kept.keys())
+    return needed | {name: f"checkpoint of revision {number}" for number, name in stored.items() if number >= anchor}
 
 
-def _objects(revisions: Iterable[Revision]) -> set[str]:
-    names = {name for each in revisions for name in (each.update_object, each.statistics_object)}
-    return {name for name in names if name is not None}
+async def _anchor(work: UnitOfWork, window: int) -> tuple[int, dict[int, str]]:
+    """(the newest checkpoint at or before the window's beginning, or 0; all checkpoints by revision)."""
+    stored, head = await work.repository.checkpoints(), await work.repository.head()
+    begin = max((head.number if head else 0) - window, 0)
+    return max((number for number in stored if number <= begin), default=0), stored
+
+
+def _objects(revisions: Iterable[Revision]) -> dict[str, str]:
+    found = {}
+    for each in revisions:
+        for name, what in ((each.update_object, "update"), (each.statistics_object, "statistics")):
+            if name is not None:
+                found[name] = f"{what} of revision {each.number}"
+    return found

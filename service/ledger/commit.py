@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from service import failpoints
 from service.domain.edits import Batch, EditEvent, EditState, Failure, Outcome
 from service.domain.operations import OperationRecord
-from service.domain.revisions import GENESIS_HASH, NewRevision, Revision, edits_hash, events_hash, row_hash
+from service.domain.revisions import (
+    GENESIS_HASH,
+    NewRevision,
+    Revision,
+    content_hash,
+    edits_hash,
+    events_hash,
+    row_hash,
+    statistics_hash,
+)
 from service.errors import LedgerConflict
 from service.infra.postgres import Database, UnitOfWork
 from service.ledger.lease import Lease, require
@@ -66,7 +75,7 @@ async def commit_revision(
         events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
         await _insert(work, lease, new, head, batch, operation, events)
         await _move(work, new.number, batch, outcomes, effects)
-        await work.repository.insert_events(new.number, events, {each.edit_id: each.leans_on for each in outcomes})
+        await _insert_events(work, new.number, events, outcomes)
         if operation is not None and not await work.repository.finish_operation(operation.id, new.number):
             raise LedgerConflict(f"operation {operation.id} is no longer being applied")
         if new.checkpoint is not None:
@@ -87,38 +96,37 @@ async def _insert(
     """The revision's row, chained to the head's. Its edits are those of its batch, or all that it did something to."""
     edit_ids = sorted(record.id for record in batch.edits) if batch else sorted(events)
     known = {record.id: record for record in batch.edits} if batch else await work.repository.edits_by_id(edit_ids)
-    edits = edits_hash((edit_id, known[edit_id].edit.content()) for edit_id in edit_ids)
-    previous = GENESIS_HASH if head is None else head.row_hash
-    created_at = datetime.now(UTC)
-    batch_id = batch.id if batch else None
-    since = {
-        "operation_id": operation.id if operation else None,
-        "actor": operation.asked.actor if operation else None,
-        "reason": operation.asked.reason if operation else None,
-        "events_hash": events_hash(events.items()),
-    }
-    own = row_hash(
-        previous,
-        new,
-        batch_id=batch_id,
+    row = Revision(
+        number=new.number,
+        kind=new.kind,
+        batch_id=batch.id if batch else None,
         epoch=lease.epoch,
-        edits=edits,
-        edit_ids=edit_ids,
-        created_at=created_at,
+        update_object=new.update_object,
+        statistics_object=new.statistics_object,
+        fingerprint=new.fingerprint,
+        config_hash=new.config_hash,
+        norms=new.norms,
+        passes=new.passes,
+        rows=new.rows,
+        edit_ids=tuple(edit_ids),
+        edits_hash=edits_hash((edit_id, known[edit_id].edit.content()) for edit_id in edit_ids),
+        previous_hash=GENESIS_HASH if head is None else head.row_hash,
+        row_hash="",
+        created_at=datetime.now(UTC),
         source=new.source,
-        **since,
+        operation_id=operation.id if operation else None,
+        actor=operation.asked.actor if operation else None,
+        reason=operation.asked.reason if operation else None,
+        events_hash=events_hash(events.items()),
+        statistics_hash=statistics_hash(new.statistics),
     )
-    await work.repository.insert_revision(
-        new,
-        batch_id=batch_id,
-        epoch=lease.epoch,
-        edit_ids=edit_ids,
-        edits_hash=edits,
-        previous_hash=previous,
-        row_hash=own,
-        created_at=created_at,
-        **since,
-    )
+    await work.repository.insert_revision(replace(row, row_hash=row_hash(row)), new.statistics)
+
+
+async def _insert_events(work: UnitOfWork, number: int, events: Mapping[int, EditEvent], outcomes: Sequence[Outcome]) -> None:
+    known = await work.repository.edits_by_id(sorted(events))
+    contents = {edit_id: content_hash(record.edit.content()) for edit_id, record in known.items()}
+    await work.repository.insert_events(number, events, {each.edit_id: each.leans_on for each in outcomes}, contents)
 
 
 async def _move(work: UnitOfWork, number: int, batch: Batch | None, outcomes: Sequence[Outcome], effects: Effects) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import aclosing
 
 import structlog
@@ -36,9 +36,12 @@ class Restorer:
         database: Database,
         objects: ObjectStore,
         progress: Progress = lambda message: None,
+        *,
+        mends: bool = True,
     ) -> None:
+        """mends: whether objects that are missing or damaged are made again and put back, or else an error."""
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
-        self._progress = progress
+        self._progress, self._mends = progress, mends
         self._mender = Mender(resident, thread, database, objects, progress)
 
     async def follow(self) -> int:
@@ -55,17 +58,21 @@ class Restorer:
         log.info("revision restored", revision=head.number, fingerprint=head.fingerprint[:16], row_hash=head.row_hash[:16])
         return head.number
 
-    async def draft_at(self, wanted: Revision) -> Draft:
+    async def draft_at(self, wanted: Revision, passing_over: Container[int] = ()) -> Draft:
         """The state of a revision on a draft, weights and statistics; what is served goes on as it is.
+
+        passing_over: revisions whose checkpoints are not to be used.
 
         Objects that are missing or damaged are named and made again by replaying their edits. Raises ObjectDamaged when that
         cannot be done, WrongModel or FingerprintMismatch.
         """
         try:
-            return await self._restored(wanted, replay=False)
+            return await self._restored(wanted, passing_over, replay=False)
         except ObjectDamaged as error:
+            if not self._mends:
+                raise
             log.warning("replaying edits, for want of whole objects", detail=error.detail)
-            return await self._restored(wanted, replay=True)
+            return await self._restored(wanted, passing_over, replay=True)
 
     async def first(self) -> Revision:
         """Where edits begin: after the warm-up, where there was one."""
@@ -73,10 +80,11 @@ class Restorer:
             *_, last = await work.repository.revisions_after(-1, limit=2)
             return last if last.kind is RevisionKind.WARMUP else await read.get_revision(self._database, 0)
 
-    async def _restored(self, wanted: Revision, replay: bool) -> Draft:
+    async def _restored(self, wanted: Revision, passing_over: Container[int], replay: bool) -> Draft:
         """replay: do not trust any object after the checkpoint, but make each again."""
         steps: list[Revision] = []
-        checkpoints = await read.checkpoints(self._database)
+        known = await read.checkpoints(self._database)
+        checkpoints = {number: name for number, name in known.items() if number not in passing_over}
         async with aclosing(back_from(self._database, wanted.number)) as revisions:
             async for revision in revisions:
                 started = await self._start(revision, checkpoints.get(revision.number))
@@ -109,6 +117,10 @@ class Restorer:
             if (draft := await self._from_checkpoint(revision, name)) is not None:
                 return draft, True
         if revision.kind is RevisionKind.REBUILD:
+            if not self._mends:
+                raise ObjectDamaged(
+                    f"object {revision.update_object}, the whole state of revision {revision.number}, is not there"
+                )
             draft = await self.draft_at(await self.first())
             await self._mender.rebuild_again(draft, revision)
             return draft, True
@@ -140,6 +152,8 @@ class Restorer:
             try:
                 return await self._by_object(draft, revision, has_statistics)
             except ObjectDamaged as error:
+                if not self._mends:
+                    raise
                 log.warning("object cannot be used; replaying its revision", revision=revision.number, detail=error.detail)
                 await self._parent_statistics(draft, revision, has_statistics)
         await self._mender.replay(draft, revision)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, insert, select
 
-from service.domain.revisions import ModuleNorms, NewRevision, Revision, RevisionKind, StatisticsSummary
+from service.domain.revisions import ModuleNorms, Revision, RevisionKind, StatisticsSummary
 from service.infra.repository.rows import Rows
 from service.infra.tables import revisions, statistics
 
@@ -32,44 +31,14 @@ class RevisionRows(Rows):
         statement = select(revisions).order_by(revisions.c.number.desc()).limit(limit)
         return await self._revisions(statement if before is None else statement.where(revisions.c.number < before))
 
-    async def insert_revision(
-        self,
-        new: NewRevision,
-        *,
-        batch_id: int | None,
-        epoch: int,
-        edit_ids: Sequence[int],
-        edits_hash: str,
-        previous_hash: str,
-        row_hash: str,
-        created_at: datetime,
-        **since: Any,
-    ) -> None:
-        """since: operation_id, actor, reason and events_hash, which may be None."""
-        await self._connection.execute(
-            insert(revisions).values(
-                number=new.number,
-                kind=new.kind.value,
-                batch_id=batch_id,
-                epoch=epoch,
-                update_object=new.update_object,
-                statistics_object=new.statistics_object,
-                fingerprint=new.fingerprint,
-                config_hash=new.config_hash,
-                norms={name: asdict(norms) for name, norms in new.norms.items()},
-                passes=new.passes,
-                rows=new.rows,
-                edit_ids=list(edit_ids),
-                edits_hash=edits_hash,
-                previous_hash=previous_hash,
-                row_hash=row_hash,
-                created_at=created_at,
-                source=new.source,
-                **since,
-            )
-        )
-        if new.statistics:
-            rows = [{"revision": new.number, **asdict(each)} for each in new.statistics]
+    async def insert_revision(self, revision: Revision, summaries: Sequence[StatisticsSummary]) -> None:
+        values = {each.name: getattr(revision, each.name) for each in fields(revision)}
+        values["kind"] = revision.kind.value
+        values["norms"] = {name: asdict(norms) for name, norms in revision.norms.items()}
+        values["edit_ids"] = list(revision.edit_ids)
+        await self._connection.execute(insert(revisions).values(**values))
+        if summaries:
+            rows = [{"revision": revision.number, **asdict(each)} for each in summaries]
             await self._connection.execute(insert(statistics), rows)
 
     async def statistics_of(self, revision: int) -> list[StatisticsSummary]:
