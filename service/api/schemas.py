@@ -323,6 +323,8 @@ class WorkerOut(_Out):
     revision: int
     writer: bool
     metrics_port: int
+    object_files: int = Field(description="In its object store, as the writer last saw it.")
+    object_bytes: int
 
 
 class StatsOut(_Out):

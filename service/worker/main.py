@@ -137,6 +137,8 @@ class Worker:
                 revision=resident.revision if resident else -1,
                 writer=writer is not None and writer.lease is not None,
                 metrics_port=self._settings.worker_metrics_port,
+                object_files=writer.upkeep.usage[0] if writer else 0,
+                object_bytes=writer.upkeep.usage[1] if writer else 0,
             )
             with contextlib.suppress(RedisError):
                 await self._resources.presence.announce(status)

@@ -26,6 +26,7 @@ class Upkeep:
     ) -> None:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._settings = settings
+        self.usage = (0, 0)  # of the object store: files, bytes
         self._looked_at = float("-inf")
         self._pruned_at = -1
 
@@ -55,18 +56,22 @@ class Upkeep:
         self._pruned_at = self._resident.revision
         needed = await checkpoints.let_go(self._database, held, self._settings.rollback_window)
         removed, freed = await asyncio.to_thread(self._objects.prune, needed, self._settings.prune_grace_s)
-        files, size = await asyncio.to_thread(self._objects.usage)
-        metrics.OBJECT_FILES.set(files)
-        metrics.OBJECT_BYTES.set(size)
+        await self._measure()
         if removed:
-            log.info("objects pruned", removed=removed, freed_bytes=freed, left=files, bytes=size)
+            log.info("objects pruned", removed=removed, freed_bytes=freed, left=self.usage[0], bytes=self.usage[1])
+
+    async def _measure(self) -> None:
+        self.usage = await asyncio.to_thread(self._objects.usage)
+        metrics.OBJECT_FILES.set(self.usage[0])
+        metrics.OBJECT_BYTES.set(self.usage[1])
 
     async def look_around(self) -> None:
-        """Check the standing invariants, now and then."""
+        """Check the standing invariants and measure the disk, now and then."""
         now = time.monotonic()
         if now - self._looked_at < self._settings.invariants_interval_s:
             return
         self._looked_at = now
+        await self._measure()
         try:
             for name, (count, words) in (await integrity.violations(self._database)).items():
                 metrics.INVARIANT_VIOLATIONS.labels(name).set(count)

@@ -51,7 +51,7 @@ class Writer:
         self._restorer = Restorer(resident, thread, self._database, objects, progress)
         self._applying = Applying(resident, thread, resources, objects, on_revision)
         self._taking_back = TakingBack(resident, thread, resources, objects, progress, on_revision)
-        self._upkeep = Upkeep(resident, thread, self._database, objects, self._settings)
+        self.upkeep = Upkeep(resident, thread, self._database, objects, self._settings)
 
     def drain(self) -> None:
         """Finish the batch under way, take no other."""
@@ -88,9 +88,9 @@ class Writer:
             self._on_revision()
             await self._take_up_interrupted(held)
             while not self._draining.is_set():
-                await self._upkeep.look_around()
+                await self.upkeep.look_around()
                 if await self._take_next(held):
-                    await self._upkeep.after_revision(held)
+                    await self.upkeep.after_revision(held)
 
     async def _follow(self) -> None:
         await self._restorer.follow()
