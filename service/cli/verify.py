@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from service.bootstrap import Resources, build
 from service.cli import show
+from service.errors import ErrataError
 from service.ledger.verify import Check, checks
 from service.settings import Settings
 
@@ -21,6 +22,8 @@ def with_database(settings: Settings) -> Iterator[Settings]:
     from service.local.postgres import EmbeddedPostgres
     from service.local.processes import end_server
 
+    if not (settings.data_dir / "postgres").is_dir():
+        raise ErrataError(f"there is no ledger in {settings.data_dir}, and DATABASE_URL is not set", code="not_configured")
     server = EmbeddedPostgres(settings.data_dir)
     was_running = server.pid() is not None
     try:

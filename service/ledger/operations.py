@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.domain.edits import EditEvent, EditState
-from service.domain.operations import NewOperation, OperationKind, OperationRecord
+from service.domain.operations import NewOperation, OperationKind, OperationRecord, OperationState
 from service.domain.revisions import RevisionKind, content_hash
 from service.errors import LedgerConflict, NotFound, NotReversible
 from service.infra.postgres import Database, UnitOfWork
@@ -80,19 +80,19 @@ async def following(database: Database) -> tuple[OperationRecord | None, bool]:
         return operation, not await work.repository.pending_up_to(operation.after_edit)
 
 
-async def begin(database: Database, lease: Lease, operation_id: int) -> OperationRecord | None:
-    """accepted -> applying, counting the attempt. None, and failed, when it has ended its worker too often."""
+async def begin(database: Database, lease: Lease, operation_id: int) -> OperationRecord:
+    """accepted -> applying, counting the attempt; or failed, when it has ended its worker too often."""
     async with database.transaction() as work:
         await require(work, lease)
         operation = await work.repository.begin_operation(operation_id)
         if operation is None:
             raise LedgerConflict(f"operation {operation_id} is already finished")
-        exhausted = operation.attempts > MOST_ATTEMPTS
-        if exhausted:
+        if operation.attempts > MOST_ATTEMPTS:
             detail = f"given up after {MOST_ATTEMPTS} attempts, each of which ended with the worker"
             await work.repository.fail_operation(operation_id, "attempts_exhausted", detail)
+            operation = replace(operation, state=OperationState.FAILED)
         await work.commit()
-    return None if exhausted else operation
+    return operation
 
 
 async def fail(database: Database, lease: Lease, operation: OperationRecord, code: str, detail: str) -> None:

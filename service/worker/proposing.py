@@ -36,11 +36,6 @@ class Proposed:
     tokens: Mapping[int, int]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def kept(self) -> tuple[EditRecord, ...]:
-        """The edits that are in the proposal."""
-        return tuple(record for index, record in enumerate(self.edits) if index not in self.outcome.refused)
-
 
 async def propose(
     resident: ResidentModel,

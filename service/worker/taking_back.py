@@ -13,7 +13,7 @@ from editor_core.errors import EditorError
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import EditEvent, EditState
-from service.domain.operations import OperationKind, OperationRecord
+from service.domain.operations import OperationKind, OperationRecord, OperationState
 from service.domain.revisions import RevisionKind
 from service.errors import ErrataError, LeaseLost, LedgerConflict, NotReversible, StorageUnavailable
 from service.infra.objects import ObjectStore
@@ -53,8 +53,8 @@ class TakingBack:
     async def carry_out(self, held: Lease, operation_id: int) -> None:
         """Commit what the operation asks for, or the reason why it cannot be done."""
         operation = await operations.begin(self._database, held, operation_id)
-        if operation is None:
-            metrics.OPERATIONS.labels("unknown", "failed").inc()
+        if operation.state is OperationState.FAILED:
+            metrics.OPERATIONS.labels(operation.asked.kind.value, "failed").inc()
             return
         self.under_way = operation.id
         failpoints.hit("operation.begun")

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from service_processes import Service, wait_for
 
-FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(8)]
-POISON = "number 5 on"
+FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
+POISON = "number 2 on"
 
 
 def test_an_edit_that_kills_the_worker_fails_alone_and_its_mates_are_applied(new_tiny_service: Callable[..., Service]) -> None:
-    service = new_tiny_service(ERRATA_FAILPOINTS=f"writer.begun[{POISON}]=kill", ERRATA_LEASE_TTL_S="1")
+    service = new_tiny_service(ERRATA_FAILPOINTS=f"writer.begun[{POISON}]=kill")
     service.start_all()
     ids = service.post(FACTS)
     deaths = 0
@@ -27,9 +27,9 @@ def test_an_edit_that_kills_the_worker_fails_alone_and_its_mates_are_applied(new
 
     wait_for(finished, "every edit to be applied or to fail")
     edits = {edit["id"]: edit for edit in service.edits()}
-    assert [edits[each]["state"] for each in ids] == ["applied"] * 5 + ["failed"] + ["applied"] * 2
-    assert edits[ids[5]]["failure"]["code"] == "attempts_exhausted"
-    assert deaths == 2 + 2 + 2  # twice together, as one of four and of two, twice alone
+    assert [edits[each]["state"] for each in ids] == ["applied", "applied", "failed", "applied"]
+    assert edits[ids[2]]["failure"]["code"] == "attempts_exhausted"
+    assert deaths == 2 + 1 + 2  # twice together, once as one of two, twice alone
 
 
 def test_a_writer_paused_past_its_lease_fails_at_the_commit_point_and_stands_down(
