@@ -35,6 +35,7 @@ from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import end_server
+from service.logs import configure_logs
 from service.settings import Settings
 from service.worker.applying import persist
 from service.worker.model_thread import ModelThread
@@ -46,6 +47,7 @@ from service.worker.warmup import begin_ledger
 SIZES = (10, 100, 1000)
 ROWS = 5  # a bank and revision
 REPEATS = 3
+CHECKPOINT_EVERY = 30  # so that at each of the sizes ten revisions have come since the newest one
 TINY = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
 
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="at which numbers of revisions to restart")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON results")
     asked = parser.parse_args(arguments)
+    configure_logs("bench", "warning", "text")
     with tempfile.TemporaryDirectory(prefix="errata-restart-") as folder:
         server = EmbeddedPostgres(Path(folder))
         url = server.start()
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
                 data_dir=Path(folder),
                 model=str(_tiny_model(asked.cache_dir, Path(folder) / "tiny")),
                 warmup="off",
+                checkpoint_every=CHECKPOINT_EVERY,
                 prune_grace_s=0.0,
             )
             rows = asyncio.run(_measure(settings, sorted(asked.sizes)))
