@@ -9,6 +9,7 @@ import torch
 
 from editor_core.background import Background
 from editor_core.capture import Rows
+from editor_core.change import NOBODY
 from editor_core.editor import Editor
 from editor_core.modules import EditedModule
 from editor_core.normalise import Whitener
@@ -75,6 +76,7 @@ class SlotTeacher:
         around = self._surroundings(batch, modules[0], positions)
         batch.starts = [max(position, 1) for position in positions]
         deciding, *following = modules
+        batch.first = around.first_named()
         marked = around.named_before() | self._marked_before(batch, deciding, read, positions)
         for module in modules:
             if module is deciding:
@@ -191,8 +193,12 @@ class SlotTeacher:
         x, owners = self._at_subjects(batch, deciding.name, read, positions)
         with batch.draft:
             opened = gates(x, self.editor.masters[deciding.name][:, : deciding.d_in + 1].cpu())
+            marked_by = self.editor.masters.owners[deciding.name]
         open_enough = (opened > MARKED).any(1) if opened.shape[1] else torch.zeros(len(x), dtype=torch.bool)
         shut = torch.zeros(int(owners.max()) + 1).index_add_(0, owners, (~open_enough).float())
+        for edit in (shut == 0).nonzero()[:, 0].tolist():
+            bearing = (opened[owners == edit] > MARKED).any(0)
+            batch.leans[edit] = frozenset(marked_by[bearing].tolist()) - {NOBODY}
         return shut == 0
 
     def _earlier(self, batch: SlotBatch, name: str, sharpness: float = 1.0) -> torch.Tensor:

@@ -17,6 +17,7 @@ import torch
 
 from editor_core.answers import ANSWER_TOKENS, foretold, greedy_tokens, holds, may_hold
 from editor_core.capture import Rows
+from editor_core.change import Change
 from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
@@ -82,6 +83,7 @@ class BatchRun:
     """
 
     steps: Iterator[str]
+    taken: Change | None = None  # what the draft takes out before anything is taught
     outcome: BatchProposal | None = None
 
     def finish(self) -> BatchProposal:
@@ -139,11 +141,18 @@ class FactEditor(ABC):
         """A batch's proposal, all in one go. Raises EncodingError and everything `Editor.propose` raises."""
         return self.run(edits).finish()
 
-    def run(self, edits: Sequence[Edit]) -> BatchRun:
-        """The same in steps, between which the committed model can serve."""
+    def tokens(self, edit: Edit) -> int:
+        """How many answer tokens the statistics see of an edit. Raises EncodingError."""
+        return sum(len(example.answer) for example in self._encode(edit, 0))
+
+    def run(self, edits: Sequence[Edit], taken: Change | None = None) -> BatchRun:
+        """The same in steps, between which the committed model can serve.
+
+        taken: what is taken out of the weights as these edits go in; the proposal is for what is then left.
+        """
         if not edits:
             raise EmptyBatchError("a batch needs at least one edit")
-        run = BatchRun(steps=iter(()))
+        run = BatchRun(steps=iter(()), taken=taken)
         run.steps = self._steps(edits, run)
         return run
 
@@ -246,6 +255,9 @@ class TextEditor(FactEditor):
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
         before = self._ask_before(edits)  # the committed model's own answers
+        if run.taken:
+            with draft:
+                self.editor.masters.change(run.taken)
         if self.guard:
             self.guard.begin()
         aside = self._ask_unrelated(edits)

@@ -5,6 +5,8 @@ ErrataError
 │   └── BadEncoding         400      it is not UTF-8
 ├── NotFound                404
 ├── IdempotencyConflict     422      the key was used with another body
+├── RequestInProgress       409      a request with this Idempotency-Key is under way
+├── NotReversible           409      there is nothing to take back, or not any more
 ├── QueueFull               429      too many edits or generations waiting; try again
 ├── ModelNotReady           503      no worker has the model in memory yet
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
@@ -57,6 +59,18 @@ class IdempotencyConflict(ErrataError):
     code = "idempotency_key_reused"
     status = 422
     title = "This Idempotency-Key was used with another body"
+
+
+class RequestInProgress(ErrataError):
+    code = "request_in_progress"
+    status = 409
+    title = "The same request is under way"
+
+
+class NotReversible(ErrataError):
+    code = "not_reversible"
+    status = 409
+    title = "This cannot be taken back"
 
 
 class QueueFull(ErrataError):

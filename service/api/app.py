@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from service import metrics
-from service.api import edits, generate, health, ledger, problems
+from service.api import edits, generate, health, ledger, operations, problems
 from service.api.context import Context
 from service.api.generation import Questions, listening
 from service.bootstrap import build
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
-    for module in (edits, generate, ledger, health):
+    for module in (edits, operations, generate, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
     app.middleware("http")(_measured)

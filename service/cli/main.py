@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from service.cli import demo as demonstration
-from service.cli import show
+from service.cli import show, taking_back
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
 from service.errors import ErrataError
@@ -178,6 +178,41 @@ def ask(
     show.console.print(f"[dim]revision {answer['revision']}, {answer['usage']['completion_tokens']} tokens[/]", highlight=False)
 
 
+Reason = Annotated[str | None, typer.Option(help="Why: goes into the ledger.")]
+
+
+@app.command()
+def revert(edit_id: Annotated[int, typer.Argument(min=1, help="The edit's number.")], reason: Reason = None) -> None:
+    """Take one edit back: its own share leaves the weights, everything else stays."""
+    _take_back("DELETE", f"/edits/{edit_id}", f"taking edit {edit_id} out", params={"reason": reason} if reason else {})
+
+
+@app.command()
+def rollback(
+    revision: Annotated[int, typer.Argument(min=0, help="The revision to go back to.")], reason: Reason = None
+) -> None:
+    """Go back to the state of a revision exactly, as a new revision."""
+    _take_back("POST", "/rollback", f"going back to revision {revision}", json={"to_revision": revision, "reason": reason})
+
+
+@app.command()
+def rebuild(
+    without: Annotated[list[int] | None, typer.Option(min=1, help="An edit to leave out; may be given several times.")] = None,
+    reason: Reason = None,
+) -> None:
+    """Teach everything that is applied once more, as if the given edits had never been."""
+    _take_back("POST", "/rebuild", "rebuilding", json={"without": without or [], "reason": reason})
+
+
+def _take_back(method: str, path: str, label: str, **arguments: Any) -> None:
+    try:
+        done = taking_back.carry_out(Client(_settings().api_url), method, path, label, **arguments)
+    except ApiError as error:
+        _fail(str(error))
+    if not done:
+        raise typer.Exit(1)
+
+
 @app.command()
 def demo() -> None:
     """Teach a running service the demo facts and show what the model says before and after."""
@@ -249,6 +284,28 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@app.command()
+def verify(
+    weights: Annotated[bool, typer.Option(help="Rebuild the head from the objects and compare; loads the model.")] = True,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="The same at every checkpoint, by itself and from the one before.")
+    ] = False,
+) -> None:
+    """Check chain, invariants, objects and weights against the ledger; a line for each, exit code 1 when anything is wrong."""
+    settings = _settings("verify")
+    _quieten_libraries()
+    from service.cli import verify as verification
+
+    with _needing("worker" if weights else "local"):
+        try:
+            with verification.with_database(settings) as complete:
+                everything = asyncio.run(verification.verify(complete, weights, deep))
+        except ErrataError as error:
+            _fail(f"{error.code}: {error.detail}")
+    if not everything:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -60,6 +60,13 @@ class Database:
                 raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
             raise
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[UnitOfWork]:
+        """Several questions to one state of the ledger, which meanwhile goes on."""
+        async with self.transaction() as work:
+            await work.repository.freeze()
+            yield work
+
     async def close(self) -> None:
         await self._engine.dispose()
 
