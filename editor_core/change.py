@@ -42,7 +42,7 @@ class Change:
             owners[name] = by_index[examples] if ids else torch.full_like(examples, NOBODY)
         leans = {
             ids[index]: tuple(sorted({*on, *(ids[other] for other in proposal.leans_within.get(index, ()))}))
-            for index, on in proposal.leans_on.items()
+            for index, on in (proposal.leans_on.items() if ids else ())
         }
         return cls(proposal.updates, owners, leans={edit: on for edit, on in leans.items() if on})
 
