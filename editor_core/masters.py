@@ -40,6 +40,14 @@ class Masters:
         """One master itself, as stored: what is written to it is served at once only by a float32 model."""
         return self._master[name]
 
+    def base(self, name: str) -> torch.Tensor:
+        """One weight as the model was loaded, float32, as stored: a copy."""
+        return self._base[name].to(torch.float32, copy=True)
+
+    def change(self, name: str) -> torch.Tensor:
+        """W - W0 of a matrix, float32, as stored."""
+        return self._master[name] - self.base(name)
+
     def _serve(self, name: str) -> None:
         weight, master = self._modules[name].weight, self._master[name]
         if weight.dtype == master.dtype:
