@@ -44,7 +44,7 @@ class Masters:
         """One weight as the model was loaded, float32, as stored: a copy."""
         return self._base[name].to(torch.float32, copy=True)
 
-    def change(self, name: str) -> torch.Tensor:
+    def difference(self, name: str) -> torch.Tensor:
         """W - W0 of a matrix, float32, as stored."""
         return self._master[name] - self.base(name)
 

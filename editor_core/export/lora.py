@@ -20,6 +20,11 @@ from editor_core.masters import Masters
 from editor_core.modules import EditedModule
 
 PREFIX = "base_model.model."  # what PEFT puts before the model's own names
+NO_SLOTS = (
+    "these edits are memory slots, and a LoRA cannot hold them: it adds the same linear map to every input, while a slot opens "
+    "for its own inputs and is shut for all others, and no rank expresses that. Use the format hf or safetensors; edits of "
+    "whole matrices (ERRATA_EDIT_MODE=matrix or paper) can be written as a LoRA"
+)
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -50,16 +55,6 @@ class Adapter:
         return math.hypot(*(each.error for each in self.modules)) / norm if norm else 0.0
 
 
-def refuse_slots(modules: tuple[EditedModule, ...]) -> None:
-    """Raises ExportError when the edits are memory slots."""
-    if any(module.is_bank for module in modules):
-        raise ExportError(
-            "these edits are memory slots, and a LoRA cannot hold them: it adds the same linear map to every input, while a "
-            "slot opens for its own inputs and is shut for all others, whatever the rank. The formats hf and safetensors take "
-            "slots; edits of ERRATA_EDIT_MODE=matrix or paper can be written as a LoRA"
-        )
-
-
 @torch.no_grad()
 def write_adapter(
     folder: Path,
@@ -73,12 +68,13 @@ def write_adapter(
 
     Raises ExportError for slots.
     """
-    refuse_slots(modules)
+    if any(module.is_bank for module in modules):
+        raise ExportError(NO_SLOTS)
     rank = min(rank, max(min(module.shape) for module in modules))
     tensors: dict[str, torch.Tensor] = {}
     errors = []
     for done, module in enumerate(modules):
-        change = masters.change(module.name)
+        change = masters.difference(module.name)
         delta = (change.T if module.input_major else change).double()  # d_out × d_in
         b, a = (factor.float() for factor in factors(delta, rank))
         tensors[f"{PREFIX}{module.name}.lora_A.weight"] = a.cpu().contiguous()

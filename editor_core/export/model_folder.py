@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from editor_core.errors import ExportError
 from editor_core.export.custom_code import add_custom_code, modeling_source
 from editor_core.export.folding import NEURONS, fold_slots, folded_width, why_not_foldable
 from editor_core.loading import LoadedModel
@@ -59,7 +60,7 @@ def slots_by_block(model: Any) -> dict[str, int]:
 def write_model(loaded: LoadedModel, planned: Plan, dtype: torch.dtype, folder: Path) -> None:
     """Weights, configuration, generation configuration, tokenizer and chat template.
 
-    The model in memory is used up: it is cast to `dtype`, and its slots are folded or become bound to the folder's code.
+    The model in memory is used up, so that the one written can be loaded in its place. Raises ExportError.
     """
     model: Any = loaded.model
     banks = {id(bank.weight) for bank in banks_of(model).values()}
@@ -73,10 +74,14 @@ def write_model(loaded: LoadedModel, planned: Plan, dtype: torch.dtype, folder: 
         detach_slots(model)
     else:
         detach_slots(model, [name for name, bank in banks_of(model).items() if not bank.count])
-    model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+    except ValueError as error:  # a generation configuration that contradicts itself, for one
+        raise ExportError(f"transformers refuses to write this model: {error}") from error
     if planned.form == "code":
         add_custom_code(model, slots, folder)
+    model.to("meta")
 
 
 def reopened(folder: Path, form: SlotForm) -> tuple[Any, Any]:

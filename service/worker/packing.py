@@ -36,6 +36,13 @@ def unpack_updates(data: bytes) -> dict[str, Update]:
     return {name: Update(tensors[_LEFT + name], tensors[_RIGHT + name]) for name in names}
 
 
+def unpack_owners(data: bytes) -> dict[str, torch.Tensor]:
+    """By module, the id of the edit that each row of its factors belongs to, or -1: (N,) int64."""
+    tensors = load(data)
+    names = [name.removeprefix(_LEFT) for name in tensors if name.startswith(_LEFT)]
+    return {name: tensors[own if (own := f"{_EDITS}/{name}") in tensors else _EDITS] for name in names}
+
+
 def pack_statistics(state: Mapping[str, torch.Tensor]) -> bytes:
     return save({name: tensor.cpu().contiguous() for name, tensor in state.items()})
 

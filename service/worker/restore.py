@@ -26,12 +26,16 @@ async def follow_ledger(
     database: Database,
     objects: ObjectStore,
     progress: Callable[[str], None] = lambda message: None,
+    until: int | None = None,
 ) -> int:
-    """Apply every revision the model does not have yet, check the fingerprint, and return the head's number.
+    """Apply every revision the model does not have yet, check the fingerprint, and return the last one's number.
+
+    until: the last revision to apply; None for the head.
 
     Raises WrongModel, ObjectDamaged, FingerprintMismatch or LedgerConflict; the worker must not serve then.
     """
-    missing = await revisions_after(database, resident.revision)
+    after = await revisions_after(database, resident.revision)
+    missing = [revision for revision in after if until is None or revision.number <= until]
     for revision in missing:
         if revision.number != resident.revision + 1:
             raise LedgerConflict(f"the ledger goes from revision {resident.revision} to {revision.number}")
