@@ -72,6 +72,8 @@ def stages() -> Iterator[Callable[[str, float], None]]:
             progress.update(progress.add_task(doing, total=1.0), completed=share)
 
         yield advance
+        for task in progress.tasks:
+            progress.update(task.id, completed=1.0)
 
 
 def wait_until(done: Callable[[], tuple[bool, str]], pause: Callable[[], None]) -> None:
