@@ -28,7 +28,8 @@ class Masters:
     def __init__(self, modules: Iterable[EditedModule]) -> None:
         self._modules = {each.name: each for each in modules}
         # The base model's own values: ||W - W0|| is measured against them, and a rebuild starts from them.
-        self._base = {name: each.weight.detach() for name, each in self._modules.items()}
+        # A model below float32 is served from the memory it was loaded into, so there they need memory of their own.
+        self._base = {name: _kept(each.weight.detach()) for name, each in self._modules.items()}
         # Fresh memory even for a float32 model: a file mapped into memory is not aligned as torch's own is, and matrix
         # products may differ in the last bit with alignment.
         self._master = {name: base.to(torch.float32, copy=True) for name, base in self._base.items()}
@@ -64,6 +65,14 @@ class Masters:
     def __getitem__(self, name: str) -> torch.Tensor:
         """One master itself, as stored: what is written to it is served at once only by a float32 model."""
         return self._master[name]
+
+    def base(self, name: str) -> torch.Tensor:
+        """One weight as the model was loaded, float32, as stored: a copy."""
+        return self._base[name].to(torch.float32, copy=True)
+
+    def difference(self, name: str) -> torch.Tensor:
+        """W - W0 of a matrix, float32, as stored."""
+        return self._master[name] - self.base(name)
 
     def _serve(self, name: str) -> None:
         weight, master = self._modules[name].weight, self._master[name]
@@ -131,3 +140,7 @@ class Masters:
                 digest.update(module.host_digest.encode())  # a bank says nothing without the block it is in
             digest.update(master.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _kept(base: torch.Tensor) -> torch.Tensor:
+    return base if base.dtype == torch.float32 else base.clone()

@@ -17,7 +17,8 @@ ErrataError
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
 ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
 ├── WrongModel              (worker) the ledger belongs to another model or other modules
-└── NotCalibrated           (cli)    there is no such model, or it cannot be edited
+├── NotCalibrated           (cli)    there is no such model, or it cannot be edited
+└── NotExported             (cli)    the model cannot be written so, or not there, or what was written answers differently
 """
 
 from __future__ import annotations
@@ -125,3 +126,7 @@ class WrongModel(ErrataError):
 
 class NotCalibrated(ErrataError):
     code = "not_calibrated"
+
+
+class NotExported(ErrataError):
+    code = "not_exported"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -277,6 +277,55 @@ def calibrate(
         highlight=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not be there yet, or be empty.")],
+    format: Annotated[
+        Literal["hf", "safetensors", "lora"],
+        typer.Option(help="For transformers, the changed tensors alone, or a PEFT adapter."),
+    ],
+    revision: Annotated[int | None, typer.Option(min=0, help="Of the ledger; default: the head.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="hf: of the weights.")] = "float32",
+    rank: Annotated[int, typer.Option(min=1, help="lora: of each weight's change.")] = 16,
+    custom_code: Annotated[
+        bool, typer.Option("--custom-code", help="hf: keep slots apart, in code that needs trust_remote_code.")
+    ] = False,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="Keep what does not answer as the model does.")
+    ] = False,
+) -> None:
+    """Write the model at a revision down for others to load. The service may be running or not; its settings are needed."""
+    settings = _settings()
+    _quieten_libraries()
+    with _needing("worker"):
+        from service.worker.export.command import export_model
+        from service.worker.export.request import Request
+
+    request = Request(format, out, revision, dtype, rank, custom_code, accept_differences)
+    began = time.monotonic()
+    try:
+        with _ledger(settings) as at_ledger, show.stages() as progress:
+            done = export_model(at_ledger, request, progress)
+    except ErrataError as error:
+        _fail(f"{error.code}: {show.escape(error.detail)}")
+    written = done.written
+    facts = (*written.facts, written.verified, f"{time.monotonic() - began:.0f} s")
+    show.exported(done.title, facts, written.warnings, done.out, done.loading)
+
+
+@contextlib.contextmanager
+def _ledger(settings: Settings) -> Iterator[Settings]:
+    """The settings with the database that has the ledger, if need be the data folder's own. Raises ErrataError."""
+    if settings.database_url:
+        yield settings
+        return
+    with _needing("local"):
+        from service.local.ledger import local_ledger
+
+    with local_ledger(settings) as found:
+        yield found
 
 
 def _quieten_libraries() -> None:
