@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from editor_core.background import BlockBackground
 from editor_core.capture import Rows
 from editor_core.draft import Draft
 from editor_core.editor import Editor
@@ -68,6 +69,11 @@ class SlotBatch:
             bank = self.editor.masters[name]
             self.before[name], self.owners[name] = len(bank), owners
             self.editor.masters.add(name, Update(made, torch.zeros(len(made), bank.shape[1] - made.shape[1])))
+
+    def earlier_keys(self, name: str, background: BlockBackground, sharpness: float = 1.0) -> torch.Tensor:
+        """Keys of a bank's slots from earlier batches, E × d_in. sharpness: by which their detectors were multiplied."""
+        with self.draft:
+            return background.keys(self.editor.masters[name][:, : background.inputs.shape[1]].cpu() / sharpness)
 
     def set_detectors(self, name: str, made: torch.Tensor) -> None:
         with self.draft:

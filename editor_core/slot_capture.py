@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from editor_core.attention import grouped_attention
-from editor_core.capture import Tap, answer_logits, frozen
+from editor_core.capture import Rows, Tap, answer_logits, frozen
 from editor_core.errors import NonFiniteUpdateError
 from editor_core.loss import answer_loss
 from editor_core.modules import EditedModule
@@ -47,6 +47,27 @@ class SlotRows:
     losses: torch.Tensor
     confidence: torch.Tensor
     sure: Mapping[Token, float] = field(default_factory=dict)
+
+    def at(self, name: str, positions: torch.Tensor) -> torch.Tensor:
+        """What a module reads at one position of each example, (examples × d_in); zeros for examples that were not run."""
+        there = self.position == positions[self.example]
+        found = torch.zeros(len(positions), self.inputs[name].shape[1])
+        found[self.example[there]] = self.inputs[name][there]
+        return found
+
+
+def answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:
+    """The positions that say the answers alone, as the statistics know them."""
+    first = torch.tensor([len(each.prompt) - 1 for each in examples])
+    answer = rows.position >= first[rows.example]
+    return Rows(
+        {name: each[answer] for name, each in rows.inputs.items()},
+        {name: each[answer] for name, each in rows.gradients.items()},
+        rows.example[answer],
+        torch.zeros(int(answer.sum()), dtype=torch.bool),
+        float(rows.losses.sum() / answer.sum()),
+        len(examples),
+    )
 
 
 def sequence_of(example: Example) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from editor_core import Editor, EditorConfig, Update, anchors, background
+from editor_core.answer_teaching import Pace
 from editor_core.errors import EmptyBatchError, EncodingError, StaleProposalError
 from editor_core.slot_defaults import blocks_at, gated_blocks
 from editor_core.slot_editor import SlotEditor, SlotPolicy
-from editor_core.slot_teaching import Pace
 from editor_core.slots import attach_slots, banks_of, without_slots
 from editor_core.texts import Edit
 
