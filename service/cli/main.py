@@ -349,7 +349,7 @@ def verify(
 
     with _needing("worker" if weights else "local"):
         try:
-            with verification.with_database(settings) as complete:
+            with _ledger(settings) as complete:
                 everything = asyncio.run(verification.verify(complete, weights, deep))
         except ErrataError as error:
             _fail(f"{error.code}: {error.detail}")

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 from service.bootstrap import Resources, build
 from service.cli import show
-from service.errors import ErrataError
 from service.ledger.verify import Check, checks
 from service.settings import Settings
-
-
-@contextlib.contextmanager
-def with_database(settings: Settings) -> Iterator[Settings]:
-    """The settings with the embedded Postgres in them where no other is named, started for as long as it is needed."""
-    if settings.database_url:
-        yield settings
-        return
-    from service.local.postgres import EmbeddedPostgres
-    from service.local.processes import end_server
-
-    if not (settings.data_dir / "postgres").is_dir():
-        raise ErrataError(f"there is no ledger in {settings.data_dir}, and DATABASE_URL is not set", code="not_configured")
-    server = EmbeddedPostgres(settings.data_dir)
-    was_running = server.pid() is not None
-    try:
-        yield settings.model_copy(update={"database_url": server.start()})
-    finally:
-        if not was_running:
-            end_server(server.pid(), signal.SIGINT, 20)
 
 
 async def verify(settings: Settings, weights: bool, deep: bool) -> bool:
