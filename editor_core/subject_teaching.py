@@ -22,7 +22,7 @@ from editor_core.slot_capture import SlotRows, answer_rows, captured, last_input
 from editor_core.slot_keys import SHUT, by_owner, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slots import gates
-from editor_core.surroundings import NAME_SURROUNDINGS, OTHER_SURROUNDINGS, Name, Surroundings
+from editor_core.surroundings import NAME_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import token_ids
 
 WHITENING_FLOOR = 1e-4  # of the largest eigenvalue of Sigma_v
@@ -109,12 +109,11 @@ class SubjectTeacher:
             if example.edit not in names:
                 names[example.edit] = Name.ending_at(self.tokenizer, example.prompt, position)
         edits = [names[edit] for edit in sorted(names)]
-        before = [token_ids(self.tokenizer, text, "plain") for text in OTHER_SURROUNDINGS]
-        endings = [[*each, *name.ending] for name in edits for each in before]
+        endings = [each for name in edits for each in name.endings_elsewhere(self.tokenizer)]
         ended = torch.tensor([bool(name.ending) for name in edits])[:, None, None]
         whole = [token_ids(self.tokenizer, f"{words} {name.text}", "plain") for name in edits for words in NAME_SURROUNDINGS]
         with batch.draft:
-            at_endings = last_inputs(self.editor.model, first, endings).view(len(edits), len(before), -1)
+            at_endings = last_inputs(self.editor.model, first, endings).view(len(edits), -1, first.d_in)
             at_names = last_inputs(self.editor.model, first, whole).view(len(edits), len(NAME_SURROUNDINGS), -1)
         return Surroundings(at_endings * ended, at_names, edits)
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from editor_core.slot_keys import name_begin, name_ending
+from editor_core.texts import token_ids
 
 OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+COMMON_SURROUNDINGS = ("the", "of the", "a new", "and the")  # of a name's last word where it is no name: "the Liberal party"
 NAME_SURROUNDINGS = (
     "About",
     "Who is",
@@ -41,6 +43,14 @@ class Name:
             return cls(tokens[end].strip() or "it", tuple(ids[end : end + 1]), False)
         first, after = name_ending(tokens, begin, end)
         return cls(tokenizer.decode(ids[begin : end + 1]).strip(), tuple(ids[first:after]), True)
+
+    def endings_elsewhere(self, tokenizer: Any) -> list[list[int]]:
+        """The ending in other surroundings, and a last word in small letters where nobody is named by it: always as many."""
+        elsewhere = [[*token_ids(tokenizer, words, "plain"), *self.ending] for words in OTHER_SURROUNDINGS]
+        word = tokenizer.decode(list(self.ending))
+        if not word[:1].isspace() or not word[1:2].isupper():  # part of a word, or a word that is common as it is
+            return elsewhere + elsewhere[: len(COMMON_SURROUNDINGS)]
+        return elsewhere + [token_ids(tokenizer, words + word.lower(), "plain") for words in COMMON_SURROUNDINGS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,13 @@ from editor_core.surroundings import Name, Surroundings
 class Words:
     """A tokenizer whose tokens are words with the space before them."""
 
+    bos_token_id = None
+
     def decode(self, ids: list[int]) -> str:
         return "".join(f" w{number}" if number < 10 else f" W{number}" for number in ids)
+
+    def __call__(self, text: str, **options: object) -> dict[str, list[int]]:
+        return {"input_ids": [int(word[1:]) if word[1:].isdecimal() else 5 for word in text.split()]}
 
 
 def surroundings(*texts: str) -> Surroundings:
@@ -33,3 +38,11 @@ def test_a_names_last_word_is_what_others_may_share() -> None:
     name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
     assert name == Name("W11 W12", (12,), True)
     assert not Name.ending_at(Words(), (1, 2, 11, 12, 3), 4).is_name
+
+
+def test_a_names_last_word_is_looked_at_in_small_letters_too() -> None:
+    name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
+    *_, common = name.endings_elsewhere(Words())
+    assert common == Words()("and the w12")["input_ids"]
+    small = Name("w3", (3,), False)
+    assert len(small.endings_elsewhere(Words())) == len(name.endings_elsewhere(Words()))
