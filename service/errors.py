@@ -10,6 +10,7 @@ ErrataError
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
 ├── RevisionNotReached      409      min_revision is beyond what any worker serves
 ├── StorageUnavailable      503      Postgres or Redis does not answer
+├── ClientGone              499      nobody is there to read the answer
 ├── LeaseLost               (worker) another worker may write now
 ├── LedgerConflict          (worker) the ledger is not as this worker left it
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
@@ -87,6 +88,12 @@ class StorageUnavailable(ErrataError):
     code = "storage_unavailable"
     status = 503
     title = "Postgres or Redis does not answer"
+
+
+class ClientGone(ErrataError):
+    code = "client_gone"
+    status = 499
+    title = "The client has hung up"
 
 
 class LeaseLost(ErrataError):

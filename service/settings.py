@@ -41,9 +41,11 @@ class Settings(BaseSettings):
     max_queued_edits: int = Field(
         20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429."
     )
+    max_prompt_tokens: int = Field(4096, gt=0, description="Tokens of one question, whatever its form.")
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
-    generate_timeout_s: float = Field(120.0, gt=0)
+    max_choices: int = Field(32, gt=0, description="Answers that one request to /v1 may ask for: its prompts × n.")
+    generate_timeout_s: float = Field(120.0, gt=0, description="A question's deadline; the model stops working on it then.")
 
     # The model and how it is edited
     model: str = Field("demo", description='"demo", a folder, a .gguf file, "org/name" or "org/name:file.gguf".')
@@ -94,6 +96,17 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, ge=1, description="Claims of one edit before it fails.")
     sweep_interval_s: float = Field(2.0, gt=0, description="How often the ledger is asked although nobody rang.")
     lease_ttl_s: float = Field(10.0, gt=0)
+    max_running: int = Field(32, ge=1, description="Answers under way at once.")
+    kept_tokens: int = Field(
+        32_768, ge=1, description="Cache of attention: answers under way × the longest one's tokens, at most."
+    )
+    prefill_tokens: int = Field(128, ge=1, description="Of new questions, read between two tokens of the answers under way.")
+    edit_share: float = Field(
+        0.5, gt=0, le=1, description="Of the model's time, what editing may take while anybody is asking."
+    )
+    drain_limit_s: float = Field(
+        2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."
+    )
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(9321, ge=0, le=65535, description="0: none.")
     worker_name: str = Field("", description="How this worker signs the lease; default: host and pid.")

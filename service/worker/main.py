@@ -67,9 +67,16 @@ class Worker:
         resident = self._resident = await self._thread.run(ResidentModel.load, self._settings, self._progress)
         objects = self._resources.objects()
         await self._patiently(lambda: follow_ledger(resident, self._thread, self._resources.database, objects, self._progress))
-        generations = Generations(self.name, resident, self._thread, self._resources.generation)
+        generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
         writer = self._writer = Writer(
-            self.name, resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
+            self.name,
+            resident,
+            self._thread,
+            self._resources,
+            objects,
+            self._progress,
+            lambda: self._moved(generations),
+            generations.engine,
         )
         serving: asyncio.Task[None] | None = None
         writing = asyncio.create_task(writer.run())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -22,13 +22,20 @@ class ModelThread:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
-    async def each(self, steps: Iterator[T]) -> AsyncIterator[tuple[T, float]]:
-        """Drive an iterator one step at a time, so that other work fits in between: (step, seconds it took)."""
+    async def each(
+        self, steps: Iterator[T], after: Callable[[float], Awaitable[None]] | None = None
+    ) -> AsyncIterator[tuple[T, float]]:
+        """Drive an iterator one step at a time, so that other work fits in between: (step, seconds it took).
+
+        after: is told how long a step took, and waited for before the next.
+        """
         while True:
             found = await self.run(_timed_next, steps)
             if found is None:
                 return
             yield found
+            if after is not None:
+                await after(found[1])
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

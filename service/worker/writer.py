@@ -28,6 +28,7 @@ from service.infra.objects import ObjectStore
 from service.ledger import batches, lease, read
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
+from service.worker.engine import Engine
 from service.worker.model_thread import ModelThread
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.restore import follow_ledger
@@ -50,12 +51,13 @@ class Writer:
         objects: ObjectStore,
         progress: Callable[[str], None],
         on_revision: Callable[[], None],
+        engine: Engine,
     ) -> None:
         self.name = name
         self.lease: Lease | None = None
         self._resident, self._thread, self._objects = resident, thread, objects
         self._resources, self._database, self._settings = resources, resources.database, resources.settings
-        self._progress, self._on_revision = progress, on_revision
+        self._progress, self._on_revision, self._engine = progress, on_revision, engine
         self._bell = asyncio.Event()
         self._draining = asyncio.Event()
 
@@ -206,8 +208,9 @@ class Writer:
         new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, (stored, statistics), proposed.passes)
         with _timing(seconds, "commit"):
             await commit_revision(self._database, held, new, batch=left, outcomes=_outcomes(batch, proposed))
-        with _timing(seconds, "apply"):
-            pause_s = await self._thread.run(self._resident.adopt, candidate, number)
+        async with self._engine.window():
+            with _timing(seconds, "apply"):
+                pause_s = await self._thread.run(self._resident.adopt, candidate, number)
         self._on_revision()
         await self._resources.heads.publish(number)
         _record(batch, proposed, candidate, seconds, pause_s)
@@ -233,7 +236,7 @@ class Writer:
     async def _propose(self, batch: Batch, seconds: dict[str, float]) -> BatchProposal:
         edits = [_as_edit(record) for record in batch.edits]
         run = await self._thread.run(self._resident.text_editor.run, edits)
-        async for phase, took_s in self._thread.each(run.steps):
+        async for phase, took_s in self._thread.each(run.steps, after=self._engine.turn):
             seconds[phase] += took_s
         assert run.outcome is not None
         return run.outcome
