@@ -1,6 +1,7 @@
 """`python -m bench [step|solve]`: both comparisons, or one of them.
 
 `python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
+`python -m bench serve`: how fast that answers, beside plain generate(), and while it edits.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ def main() -> None:
 
         live(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["serve"]:
+        from bench.serve import main as serve
+
+        serve(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="editor_core beside the direct form of its method; see also: quality --help, live --help",
+        description="editor_core beside the direct form of its method; see also: quality --help, live --help, serve --help",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")
