@@ -3,6 +3,8 @@
 ErrataError
 ├── InvalidInput            422      the request says something we cannot take
 │   └── BadEncoding         400      it is not UTF-8
+├── Unauthenticated         401      no key, or none that is known
+├── Forbidden               403      the key does not allow this
 ├── NotFound                404
 ├── IdempotencyConflict     422      the key was used with another body
 ├── QueueFull               429      too many edits or generations waiting; try again
@@ -46,6 +48,18 @@ class InvalidInput(ErrataError):
 class BadEncoding(InvalidInput):
     code = "bad_utf8"
     status = 400
+
+
+class Unauthenticated(ErrataError):
+    code = "unauthenticated"
+    status = 401
+    title = "This needs a key"
+
+
+class Forbidden(ErrataError):
+    code = "forbidden"
+    status = 403
+    title = "The key does not allow this"
 
 
 class NotFound(ErrataError):

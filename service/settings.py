@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     # The api
     api_host: str = "127.0.0.1"
     api_port: int = Field(8321, ge=1, le=65535)
+    published_host: str = Field(
+        "", description="Where a container's port is published; keys are asked for unless it is loopback. Default: api_host."
+    )
+    require_keys: bool = Field(False, description="Ask for API keys on loopback too; elsewhere they always are.")
+    api_key: str = Field("", description="What the command line shows.", repr=False)
     server_url: str = Field("", description="Where the command line finds the api; empty: this machine, api_port.")
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
     max_prompt_chars: int = Field(4000, gt=0)
@@ -124,6 +129,12 @@ class Settings(BaseSettings):
     def warmup_is_applied(self) -> bool:
         """As the papers do; slots have nothing to apply."""
         return self.edit_mode == "paper" or (self.edit_mode == "matrix" and self.warmup == "apply")
+
+    @property
+    def keys_required(self) -> bool:
+        """Whoever can reach the api over a network could edit the model: there is no switching it off."""
+        host = self.published_host or self.api_host
+        return self.require_keys or not (host in ("localhost", "::1") or host.startswith("127."))
 
     @property
     def objects(self) -> Path:

@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api import edits, generate, health, ledger, problems
+from service.api.access import Keyed
 from service.api.context import Context
 from service.api.generation import Questions, listening
 from service.api.observed import Observed
@@ -49,6 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (edits, generate, openai, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
+    if settings.keys_required:
+        app.add_middleware(Keyed)  # outside the body limit: strangers' bodies are not read at all
     app.add_middleware(Observed)
     return app
 

@@ -106,12 +106,17 @@ class _TooLargeAsProblem:
 
 async def _errata_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ErrataError)
+    return refusal(request.url.path, error)
+
+
+def refusal(path: str, error: ErrataError) -> JSONResponse:
+    """The response for an error, also below FastAPI."""
     if error.status >= 500:
-        log.warning("request failed", path=request.url.path, code=error.code, detail=error.detail)
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
-    return _rendered(
-        request.url.path, Problem(title=error.title, status=error.status, code=error.code, detail=error.detail), headers
-    )
+        log.warning("request failed", path=path, code=error.code, detail=error.detail)
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _rendered(path, Problem(title=error.title, status=error.status, code=error.code, detail=error.detail), headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

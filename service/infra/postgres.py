@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import ErrataError, StorageUnavailable
+from service.infra.key_repository import KeyRepository
 from service.infra.repository import Repository
 
 
@@ -37,6 +38,7 @@ class UnitOfWork:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.repository = Repository(connection)
+        self.keys = KeyRepository(connection)
 
     async def commit(self) -> None:
         await self._connection.commit()
