@@ -2,6 +2,7 @@
 
 `python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
 `python -m bench serve`: how fast that answers, beside plain generate(), and while it edits.
+`python -m bench restart`: how long a worker takes to come back.
 """
 
 from __future__ import annotations
@@ -35,9 +36,14 @@ def main() -> None:
 
         serve(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["restart"]:
+        from bench.restart import main as restart
+
+        restart(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="editor_core beside the direct form of its method; see also: quality --help, live --help, serve --help",
+        description="editor_core beside the direct form of its method; see also: quality, live, serve, restart --help",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from editor_core.greedy import Enough, continued, foreseen
-from editor_core.passages import rewound
+from editor_core.passages import alike, opened
 from editor_core.prompts import Prompts
 from editor_core.texts import Format
 
 AT_ONCE_TOKENS = 1600  # prompts read together: steps that say one token each want many rows
+FORETOLD_TOKENS = 500  # prompts and guesses read together: one step, in which padding is what can be saved
 ANSWER_TOKENS = 32  # how far an answer is read when an edit is judged
 
 
@@ -39,31 +40,33 @@ def greedy_tokens(
     a prompt's index and the tokens said so far, and may end the answer there. guesses: by index, tokens that would be enough;
     an answer that begins with them is not gone on with, and costs one pass.
     """
-    answers: dict[int, list[int]] = {}
-    asked = Prompts.of(tokenizer, prompts)
-    foretold = asked.followed_by(guesses or {})
-    for passage in asked.read(model, AT_ONCE_TOKENS):
-        known = passage.of(guesses) if guesses else None
-        if guesses and known is not None:
-            agreed = foreseen(model, [rewound(known, foretold, asked.starts)], guesses)
-            answers |= {index: list(guesses[index]) for index in agreed}
-        rest = passage.of([index for index in passage.chosen if index not in answers])
-        if rest is not None:
-            answers |= continued(model, [rest], max_tokens, enough)
+    agreed = foretold(model, tokenizer, prompts, guesses) if guesses else set()
+    answers = {index: list(guesses[index]) for index in agreed} if guesses else {}
+    left = [index for index in range(len(prompts)) if index not in agreed]
+    for passage in Prompts.of(tokenizer, [prompts[index] for index in left]).read(model, AT_ONCE_TOKENS):
+        said = continued(model, [passage], max_tokens, lambda place, tokens: enough(left[place], tokens))
+        answers |= {left[place]: tokens for place, tokens in said.items()}
     return [answers[index] for index in range(len(prompts))]
 
 
 def foretold(
-    model: Any, tokenizer: Any, prompts: Sequence[tuple[str, Format]], guesses: Mapping[int, Sequence[int]]
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[tuple[str, Format]],
+    guesses: Mapping[int, Sequence[int]],
+    together: int = FORETOLD_TOKENS,
 ) -> set[int]:
-    """Indices of the prompts that are answered with exactly the tokens guessed, or with more after them: see `foreseen`."""
+    """Indices of the prompts that are answered with exactly the tokens guessed, or with more after them: see `foreseen`.
+
+    together: padded tokens that are read at once.
+    """
     asked = Prompts.of(tokenizer, prompts)
     sequences = asked.followed_by(guesses)
-    agreed: set[int] = set()
-    for passage in asked.read(model, AT_ONCE_TOKENS):
-        known = passage.of(guesses)
-        if known is not None:
-            agreed |= foreseen(model, [rewound(known, sequences, asked.starts)], guesses)
+    own = {index: len(sequences[index]) - asked.beginnings[index] for index in guesses}
+    chosen, agreed = list(guesses), set()
+    for group in alike([(asked.beginnings[index], own[index]) for index in chosen], list(own.values()), together):
+        passage = opened(model, sequences, asked.beginnings, [chosen[member] for member in group], asked.beginnings)
+        agreed |= foreseen(model, [passage], guesses)
     return agreed
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from editor_core.background import Background, keep_tensors
 from editor_core.slot_batch import SlotBatch
-from editor_core.slot_capture import captured
-from editor_core.slot_teaching import SlotTeacher, answer_rows
+from editor_core.slot_capture import answer_rows, captured
+from editor_core.slot_teaching import SlotTeacher
 from editor_core.slots import SlotBank
 from editor_core.texts import Edit
 

@@ -22,6 +22,7 @@ class Draft:
     def __init__(self, editor: Editor) -> None:
         self._editor = editor
         self._weights = editor.masters.snapshot()
+        self._owners, self._leans = dict(editor.masters.owners), editor.masters.leans
         self._statistics = editor.statistics.copy()
         self._step = self._parent = editor.step
 
@@ -39,6 +40,9 @@ class Draft:
 
     def _exchange(self) -> None:
         editor = self._editor
-        editor.masters.exchange(self._weights)
+        masters = editor.masters
+        masters.exchange(self._weights)
+        masters.owners, self._owners = self._owners, masters.owners
+        masters.leans, self._leans = self._leans, masters.leans
         editor.statistics, self._statistics = self._statistics, editor.statistics
         editor.step, self._step = self._step, editor.step

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from editor_core.capture import Minibatch, Rows, capture
+from editor_core.change import Change
 from editor_core.config import EditorConfig, Phase
 from editor_core.errors import ConfigError, EmptyBatchError, NonFiniteUpdateError, StaleProposalError, UpdateTooLargeError
 from editor_core.masters import Masters
@@ -100,12 +101,19 @@ class Editor:
         """
         if proposal.parent != self.step:
             raise StaleProposalError(f"this proposal was computed at step {proposal.parent}; the editor is at {self.step}")
-        for name, update in proposal.updates.items():  # all of them before the first is applied
+        self.change(Change.of(proposal), proposal.statistics)
+
+    def change(self, change: Change, statistics: Statistics | None = None) -> None:
+        """Do to the weights what a revision does, and take over its statistics where they are given.
+
+        Raises NonFiniteUpdateError, with nothing changed.
+        """
+        for name, update in change.updates.items():  # all of them before the first is applied
             if not update.is_finite():
                 raise NonFiniteUpdateError(f"the update of {name} is NaN or infinite")
-        for name, update in proposal.updates.items():
-            self.masters.add(name, update)
-        self.statistics.adopt(proposal.statistics)
+        self.masters.change(change)
+        if statistics is not None:
+            self.statistics.adopt(statistics)
         self.step += 1
 
     def _names_by_shape(self) -> dict[Shape, list[str]]:

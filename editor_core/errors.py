@@ -12,6 +12,7 @@ EditorError
 ├── StaleProposalError       the editor has moved on since the proposal was computed
 ├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
 ├── CannotEditError          calibration found that slots would not do in this model, and why
+├── ExportError              a model cannot be written in the form that was asked for
 └── ModelLoadError           no model could be loaded from where the caller pointed
 """
 
@@ -65,6 +66,10 @@ class EncodingError(EditorError, ValueError):
 
 class CannotEditError(EditorError, RuntimeError):
     """Slots would not do in this model: it has no place for them, models no text, or too few facts hold."""
+
+
+class ExportError(EditorError, RuntimeError):
+    """The model cannot be written in the form that was asked for."""
 
 
 class ModelLoadError(EditorError, RuntimeError):

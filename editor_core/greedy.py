@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import nn
 
 from editor_core.capture import answer_logits
 from editor_core.passages import Passage
@@ -21,12 +20,15 @@ def foreseen(model: Any, passages: Sequence[Passage], guesses: Mapping[int, Sequ
     """Indices of the sequences that greedy continuation goes on with exactly as guessed.
 
     A greedy token depends on the tokens before it alone, so one pass over the guess decides, in place of one pass a token: the
-    verifying half of speculative decoding (Leviathan et al., 2023). Every passage's spans are the last token of the sequence
-    and its guess without the last token.
+    verifying half of speculative decoding (Leviathan et al., 2023). Every passage's spans end with the guess, but for its last
+    token, and have a token before it.
     """
     agreed: set[int] = set()
     for passage in passages:
-        wanted = nn.utils.rnn.pad_sequence([torch.tensor(guesses[index]) for index in passage.chosen], True, IGNORED_LABEL)
+        lengths = passage.read.sum(1).tolist()
+        wanted = torch.full(passage.ids.shape, IGNORED_LABEL)
+        for row, (index, length) in enumerate(zip(passage.chosen, lengths, strict=True)):
+            wanted[row, length - len(guesses[index]) : length] = torch.tensor(guesses[index])
         wanted = wanted.to(passage.ids.device)
         asked = wanted != IGNORED_LABEL
         with ExitStack() as stack:

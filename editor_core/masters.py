@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from editor_core.change import NOBODY, Change
 from editor_core.errors import StatisticsMismatchError
 from editor_core.modules import EditedModule
 from editor_core.slots import SlotBank
@@ -18,26 +19,60 @@ from editor_core.update import Update
 
 
 class Masters:
-    """The edited weights, in the orientation in which the model stores them."""
+    """The edited weights, in the orientation in which the model stores them.
+
+    owners  by bank of memory slots: (rows,) int64, the id of the edit that each row belongs to, or NOBODY
+    leans   by edit id: the edits whose subject marks it relies on
+    """
 
     def __init__(self, modules: Iterable[EditedModule]) -> None:
         self._modules = {each.name: each for each in modules}
         # The base model's own values: ||W - W0|| is measured against them, and a rebuild starts from them.
-        self._base = {name: each.weight.detach() for name, each in self._modules.items()}
+        # A model below float32 is served from the memory it was loaded into, so there they need memory of their own.
+        self._base = {name: _kept(each.weight.detach()) for name, each in self._modules.items()}
         # Fresh memory even for a float32 model: a file mapped into memory is not aligned as torch's own is, and matrix
         # products may differ in the last bit with alignment.
         self._master = {name: base.to(torch.float32, copy=True) for name, base in self._base.items()}
+        self.owners = self._nobodys(self._master)
+        self.leans: dict[int, tuple[int, ...]] = {}
         for name in self._modules:
             self._serve(name)
 
-    def add(self, name: str, update: Update) -> None:
-        """Add an update to one master and serve the result."""
+    def add(self, name: str, update: Update, owners: torch.Tensor | None = None) -> None:
+        """Add an update to one master and serve the result. owners: (N,) int64, by row; of a bank alone."""
+        if name in self.owners:
+            mine = torch.full((len(update.left),), NOBODY) if owners is None else owners.cpu()
+            self.owners[name] = torch.cat([self.owners[name], mine])
         self._master[name] = self._modules[name].updated(self._master[name], update)
         self._serve(name)
+
+    def change(self, change: Change) -> None:
+        """Take out what goes, add what comes, and serve the result."""
+        for name, rows in change.removed.items():
+            kept = torch.ones(len(self._master[name]), dtype=torch.bool)
+            kept[rows] = False
+            self._master[name] = self._master[name][kept.to(self._master[name].device)]
+            self.owners[name] = self.owners[name][kept]
+            self._serve(name)
+        for name, update in change.updates.items():
+            self.add(name, update, change.owners.get(name))
+        left = {edit: on for edit, on in self.leans.items() if edit not in change.taken}
+        self.leans = {**left, **change.leans}
+
+    def _nobodys(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: torch.full((len(state[name]),), NOBODY) for name, each in self._modules.items() if each.is_bank}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """One master itself, as stored: what is written to it is served at once only by a float32 model."""
         return self._master[name]
+
+    def base(self, name: str) -> torch.Tensor:
+        """One weight as the model was loaded, float32, as stored: a copy."""
+        return self._base[name].to(torch.float32, copy=True)
+
+    def difference(self, name: str) -> torch.Tensor:
+        """W - W0 of a matrix, float32, as stored."""
+        return self._master[name] - self.base(name)
 
     def _serve(self, name: str) -> None:
         weight, master = self._modules[name].weight, self._master[name]
@@ -56,8 +91,13 @@ class Masters:
         """Copies of all masters, as stored, float32, on the CPU or wherever the model is."""
         return {name: master.clone() for name, master in self._master.items()}
 
-    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Put every master to the given absolute values, bit for bit.
+    def restore(
+        self,
+        state: Mapping[str, torch.Tensor],
+        owners: Mapping[str, torch.Tensor] | None = None,
+        leans: Mapping[int, tuple[int, ...]] | None = None,
+    ) -> None:
+        """Put every master to the given absolute values, bit for bit. Without owners, rows belong to nobody.
 
         Raises StatisticsMismatchError, with nothing changed, when names or shapes differ.
         """
@@ -65,6 +105,10 @@ class Masters:
             name: self._shape(name, master) for name, master in self._master.items()
         }:
             raise StatisticsMismatchError("the stored weights are not those of this editor's modules")
+        whose = self._nobodys(state) if owners is None else {name: each.clone() for name, each in owners.items()}
+        if {name: len(each) for name, each in whose.items()} != {name: len(state[name]) for name in self.owners}:
+            raise StatisticsMismatchError("the stored owners are not those of the stored rows")
+        self.owners, self.leans = whose, dict(leans or {})
         for name, tensor in state.items():
             if self._modules[name].is_bank:
                 self._master[name] = tensor.to(self._master[name].device, copy=True)
@@ -96,3 +140,7 @@ class Masters:
                 digest.update(module.host_digest.encode())  # a bank says nothing without the block it is in
             digest.update(master.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _kept(base: torch.Tensor) -> torch.Tensor:
+    return base if base.dtype == torch.float32 else base.clone()

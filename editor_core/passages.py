@@ -20,6 +20,7 @@ from torch.nn import functional
 from transformers.cache_utils import DynamicLayer
 
 TOGETHER_TOKENS = 2560
+JOINED_TOKENS = 16384
 
 
 @dataclass(slots=True)
@@ -156,12 +157,33 @@ def _span(
 
 
 def joined(passages: Sequence[Passage]) -> list[Passage]:
-    """One passage in place of several, where their caches keep all they are given: short runs cost more than they compute.
+    """Fewer passages in their place, of JOINED_TOKENS padded tokens at most, cached and to be run.
 
-    Shorter caches are padded on the left, shorter spans on the right. What reached a block is not carried over.
+    Short runs cost more than they compute. Only caches that keep all they are given can be put together. What reached a block
+    is not carried over.
     """
-    if len(passages) < 2 or any(each.cache is None or not _keeps_all(each.cache) for each in passages):
-        return list(passages)
+    made: list[Passage] = []
+    together: list[Passage] = []
+    for each in passages:
+        if together and _padded([*together, each]) > JOINED_TOKENS:
+            made.append(_joined(together))
+            together = []
+        if each.cache is None or not _keeps_all(each.cache):
+            made.append(each)
+        else:
+            together.append(each)
+    return [*made, _joined(together)] if together else made
+
+
+def _padded(passages: Sequence[Passage]) -> int:
+    rows = sum(len(each.chosen) for each in passages)
+    return rows * (max(each.known.shape[1] for each in passages) + max(each.ids.shape[1] for each in passages))
+
+
+def _joined(passages: Sequence[Passage]) -> Passage:
+    """Shorter caches are padded on the left, shorter spans on the right."""
+    if len(passages) == 1:
+        return passages[0]
     known = max(each.known.shape[1] for each in passages)
     span = max(each.ids.shape[1] for each in passages)
     cache = branch(passages[0].cache)
@@ -175,16 +197,14 @@ def joined(passages: Sequence[Passage]) -> list[Passage]:
 
     read = spans("read")
     positions = spans("positions")
-    return [
-        Passage(
-            [index for each in passages for index in each.chosen],
-            spans("ids"),
-            torch.where(read, positions, positions[:, :1]),
-            read,
-            torch.cat([functional.pad(each.known, (known - each.known.shape[1], 0), value=-1) for each in passages]),
-            cache,
-        )
-    ]
+    return Passage(
+        [index for each in passages for index in each.chosen],
+        spans("ids"),
+        torch.where(read, positions, positions[:, :1]),
+        read,
+        torch.cat([functional.pad(each.known, (known - each.known.shape[1], 0), value=-1) for each in passages]),
+        cache,
+    )
 
 
 def _keeps_all(cache: Any) -> bool:

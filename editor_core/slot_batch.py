@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from editor_core.background import BlockBackground
 from editor_core.capture import Rows
 from editor_core.draft import Draft
 from editor_core.editor import Editor
@@ -33,6 +34,8 @@ class SlotBatch:
     left_out   indices of examples that are not taught after all
     unmarked   the examples before their subjects were marked
     marked     by module of the subject blocks: what they read at the subjects in the last step, marks and all
+    leans      by edit: ids of the edits of earlier batches whose marks its subject bears
+    first      by edit: the first of the batch about the same name
     rows       what the statistics are to see, one for all examples
     passes     forward and backward passes so far
     """
@@ -50,6 +53,8 @@ class SlotBatch:
     left_out: list[int] = field(default_factory=list)
     unmarked: SlotRows | None = None
     marked: dict[str, torch.Tensor] = field(default_factory=dict)
+    leans: dict[int, frozenset[int]] = field(default_factory=dict)
+    first: list[int] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     passes: int = 0
 
@@ -64,6 +69,11 @@ class SlotBatch:
             bank = self.editor.masters[name]
             self.before[name], self.owners[name] = len(bank), owners
             self.editor.masters.add(name, Update(made, torch.zeros(len(made), bank.shape[1] - made.shape[1])))
+
+    def earlier_keys(self, name: str, background: BlockBackground, sharpness: float = 1.0) -> torch.Tensor:
+        """Keys of a bank's slots from earlier batches, E × d_in. sharpness: by which their detectors were multiplied."""
+        with self.draft:
+            return background.keys(self.editor.masters[name][:, : background.inputs.shape[1]].cpu() / sharpness)
 
     def set_detectors(self, name: str, made: torch.Tensor) -> None:
         with self.draft:
@@ -91,6 +101,14 @@ class SlotBatch:
                 with self.draft:
                     values = self.editor.masters[each.name][self.before[each.name] :, each.d_in + 1 :]
                     values[torch.isin(self.owners[each.name], torch.tensor(edits))] = 0.0
+
+    def leaning(self) -> tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]]:
+        """By edit: (ids of earlier edits, edits of this batch) whose marks it relies on, or that those rely on."""
+        on = {
+            edit: self.leans.get(edit, frozenset()) | self.leans.get(first, frozenset())
+            for edit, first in enumerate(self.first)
+        }
+        return on, {edit: frozenset({first} - {edit}) for edit, first in enumerate(self.first)}
 
     def updates(self) -> dict[str, Update]:
         """By module: the new rows of its bank."""

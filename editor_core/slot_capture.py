@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,17 +12,18 @@ import torch
 from torch import nn
 
 from editor_core.attention import grouped_attention
-from editor_core.capture import Tap, answer_logits, frozen
+from editor_core.capture import Rows, Tap, answer_logits, frozen
 from editor_core.errors import NonFiniteUpdateError
 from editor_core.loss import answer_loss
 from editor_core.modules import EditedModule
 from editor_core.padding import by_length
-from editor_core.passages import Passage, alike, from_block, opened, rewound
+from editor_core.passages import Passage, alike, from_block, joined, opened, rewound
 from editor_core.precision import quick_products
 from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Example
 
 SEQUENCES_TOGETHER = 128
+READ_TOKENS = 500  # prompts are read in groups of like lengths, for padding's sake, and then put together
 Token = tuple[int, int]  # an example, and which token of its answer
 
 
@@ -46,6 +48,27 @@ class SlotRows:
     confidence: torch.Tensor
     sure: Mapping[Token, float] = field(default_factory=dict)
 
+    def at(self, name: str, positions: torch.Tensor) -> torch.Tensor:
+        """What a module reads at one position of each example, (examples × d_in); zeros for examples that were not run."""
+        there = self.position == positions[self.example]
+        found = torch.zeros(len(positions), self.inputs[name].shape[1])
+        found[self.example[there]] = self.inputs[name][there]
+        return found
+
+
+def answer_rows(rows: SlotRows, examples: Sequence[Example]) -> Rows:
+    """The positions that say the answers alone, as the statistics know them."""
+    first = torch.tensor([len(each.prompt) - 1 for each in examples])
+    answer = rows.position >= first[rows.example]
+    return Rows(
+        {name: each[answer] for name, each in rows.inputs.items()},
+        {name: each[answer] for name, each in rows.gradients.items()},
+        rows.example[answer],
+        torch.zeros(int(answer.sum()), dtype=torch.bool),
+        float(rows.losses.sum() / answer.sum()),
+        len(examples),
+    )
+
 
 def sequence_of(example: Example) -> tuple[int, ...]:
     """The tokens that are read: the last token of the answer is only predicted."""
@@ -67,8 +90,8 @@ def prompts_read(
     sequences = [sequence_of(each) for each in examples]
     ends = [len(each.prompt) for each in examples]
     own = [len(examples[index]) - beginnings[index] for index in chosen]
-    groups = alike(list(zip((beginnings[index] for index in chosen), own, strict=True)), own)
-    passages: list[Passage] = []
+    groups = alike(list(zip((beginnings[index] for index in chosen), own, strict=True)), own, READ_TOKENS)
+    passages: dict[int, list[Passage]] = defaultdict(list)
     inputs: dict[str, list[torch.Tensor]] = {each.name: [] for each in modules}
     owners, positions = [], []
     for members in groups:
@@ -82,9 +105,10 @@ def prompts_read(
             inputs[name].append(x[read].float())
         owners.append(torch.tensor(group)[:, None].expand(-1, width)[read.cpu()])
         positions.append(position[read].cpu())
-        passages.append(rewound(passage, sequences, [end - 1 for end in ends]))
+        passages[beginnings[group[0]]].append(rewound(passage, sequences, [end - 1 for end in ends]))
     nothing = torch.zeros(len(examples))
-    return passages, SlotRows(
+    together = [part for alike_begun in passages.values() for part in joined(alike_begun)]
+    return together, SlotRows(
         {name: torch.cat(parts) for name, parts in inputs.items()},
         {},
         torch.cat(owners),

@@ -24,6 +24,7 @@ import torch
 
 from editor_core.answers import holds
 from editor_core.background import Background, Progress, collect_background
+from editor_core.change import NOBODY, Change
 from editor_core.config import Phase
 from editor_core.decoys import with_decoys
 from editor_core.draft import Draft
@@ -137,18 +138,38 @@ class SlotEditor(FactEditor):
                         shares.append(index)
         return SlotBatch(self.editor, examples, contexts, shares, Draft(self.editor))
 
+    def taken_out(self, edits: Sequence[int]) -> Change:
+        """What takes these edits' rows (ids) out of the committed weights.
+
+        A subject's mark stays for as long as an edit that is left leans on it, and goes with the last of them.
+        """
+        masters, gone = self.editor.masters, set(edits)
+        answers = [f"{block}.slots" for block in self.policy.answer_blocks]
+        left = {owner for name in answers for owner in masters.owners[name].tolist()} - gone
+        needed = left | {on for edit in left for on in masters.leans.get(edit, ())} | {NOBODY}
+        kept = {name: left | {NOBODY} if name in answers else needed for name in masters.owners}
+        removed = {
+            name: torch.tensor([row for row, owner in enumerate(owners.tolist()) if owner not in kept[name]], dtype=torch.int64)
+            for name, owners in masters.owners.items()
+        }
+        return Change(removed={name: rows for name, rows in removed.items() if len(rows)}, taken=tuple(edits))
+
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         parent = self.editor.step
         batch = self._batch(edits)
+        if run.taken:
+            with batch.draft:
+                self.editor.masters.change(run.taken)
         teacher = self._teacher()
         yield "capture"
         aside = self._ask_unrelated(edits)
         if self.guard:
             self.guard.begin()
         yield "verify"
-        subjects = teacher.read(batch)
+        with batch.draft:  # what is taken out first is not to be read as if it were still there
+            subjects = teacher.read(batch)
         yield "capture"
-        before = self._said_before(batch, edits)
+        before = self._ask_before(edits) if run.taken else self._said_before(batch, edits)
         yield "verify"
         yield from teacher.teach_subjects(batch, subjects)
         teacher.add_contexts(batch)
@@ -167,7 +188,8 @@ class SlotEditor(FactEditor):
             refused = self._refused(held)
         kept = torch.tensor([each.edit not in refused for each in batch.examples[: len(batch.examples) - len(batch.contexts)]])
         statistics = self.editor.observe([rows.only_examples(kept) for rows in batch.rows])
-        proposal = self._proposal("edit", batch.updates(), dict(batch.owners), statistics, parent).without(refused)
+        proposal = self._proposal("edit", batch.updates(), dict(batch.owners), statistics, parent, batch.leaning())
+        proposal = proposal.without(refused)
         with batch.draft:
             moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
             damage = self.guard.check() if self.guard else None
@@ -209,7 +231,13 @@ class SlotEditor(FactEditor):
         return self._by_edit([said[asked[index, format]] for index in range(len(edits)) for format in self.formats])
 
     def _proposal(
-        self, phase: Phase, updates: dict[str, Update], owners: dict[str, torch.Tensor], statistics: Statistics, parent: int
+        self,
+        phase: Phase,
+        updates: dict[str, Update],
+        owners: dict[str, torch.Tensor],
+        statistics: Statistics,
+        parent: int,
+        leaning: tuple[dict[int, frozenset[int]], dict[int, frozenset[int]]] = ({}, {}),
     ) -> Proposal:
         norms = {name: float(update.right.norm()) for name, update in updates.items()}
         bound = self.editor.config.max_update_norm
@@ -227,4 +255,6 @@ class SlotEditor(FactEditor):
             parent=parent,
             norms=norms,
             examples_by_module=owners,
+            leans_on=leaning[0],
+            leans_within=leaning[1],
         )

@@ -17,13 +17,14 @@ without biases could take slots in, was tried: it is constant on questions and n
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from editor_core.errors import UnsupportedModuleError
 
@@ -44,6 +45,7 @@ class SlotBank(nn.Module):
         self.weight = nn.Parameter(torch.zeros(0, d_in + 1 + d_out, device=device), requires_grad=False)
         self.silent = False
         self.host_digest = ""
+        self.hook: RemovableHandle | None = None  # of the block, once attached
 
     @property
     def count(self) -> int:
@@ -82,9 +84,17 @@ def attach_slots(model: nn.Module, blocks: Sequence[str]) -> tuple[str, ...]:
             bank = SlotBank(host.gate_proj.in_features, host.down_proj.out_features, host.down_proj.weight.device)
             bank.host_digest = block_digest(host)
             host.add_module("slots", bank)
-            host.register_forward_hook(_add_slots)
+            bank.hook = host.register_forward_hook(_add_slots)
         names.append(f"{block}.slots")
     return tuple(names)
+
+
+def detach_slots(model: nn.Module, banks: Iterable[str] | None = None) -> None:
+    """Take banks (by module name; None for all) off their blocks again, with the slots that are in them."""
+    for name in list(banks_of(model)) if banks is None else banks:
+        host: Any = model.get_submodule(name.rpartition(".")[0])
+        host.slots.hook.remove()
+        del host.slots
 
 
 def _add_slots(host: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:

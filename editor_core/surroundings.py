@@ -64,10 +64,14 @@ class Surroundings:
         named = torch.tensor([name.is_name for name in self.names])
         return torch.where(named[:, None, None], self.whole, centre[:, None])
 
+    def first_named(self) -> list[int]:
+        """By edit: the first of the batch that has the same name, which may be itself."""
+        texts = [name.text.casefold() if name.is_name else str(index) for index, name in enumerate(self.names)]
+        return [texts.index(text) for text in texts]
+
     def named_before(self) -> torch.Tensor:
         """(edits,) bool: whose name an edit before it in the batch has as well."""
-        texts = [name.text.casefold() if name.is_name else str(index) for index, name in enumerate(self.names)]
-        return torch.tensor([text in texts[:index] for index, text in enumerate(texts)])
+        return torch.tensor([first < index for index, first in enumerate(self.first_named())])
 
     def other_names(self) -> torch.Tensor:
         """edits × edits bool: whose names are not the same, and neither part of the other."""

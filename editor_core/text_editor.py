@@ -17,11 +17,13 @@ import torch
 
 from editor_core.answers import ANSWER_TOKENS, foretold, greedy_tokens, holds, may_hold
 from editor_core.capture import Rows
+from editor_core.change import Change
 from editor_core.config import Phase
 from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EmptyBatchError
 from editor_core.guard import CanaryDamage, Guard
+from editor_core.passages import TOGETHER_TOKENS
 from editor_core.side_effects import SideEffect, side_effects, unrelated_answers
 from editor_core.statistics import Statistics
 from editor_core.texts import JUST_THE_TARGET, Edit, Example, Format, encode, minibatches, rendered, token_ids
@@ -81,6 +83,7 @@ class BatchRun:
     """
 
     steps: Iterator[str]
+    taken: Change | None = None  # what the draft takes out before anything is taught
     outcome: BatchProposal | None = None
 
     def finish(self) -> BatchProposal:
@@ -138,11 +141,18 @@ class FactEditor(ABC):
         """A batch's proposal, all in one go. Raises EncodingError and everything `Editor.propose` raises."""
         return self.run(edits).finish()
 
-    def run(self, edits: Sequence[Edit]) -> BatchRun:
-        """The same in steps, between which the committed model can serve."""
+    def tokens(self, edit: Edit) -> int:
+        """How many answer tokens the statistics see of an edit. Raises EncodingError."""
+        return sum(len(example.answer) for example in self._encode(edit, 0))
+
+    def run(self, edits: Sequence[Edit], taken: Change | None = None) -> BatchRun:
+        """The same in steps, between which the committed model can serve.
+
+        taken: what is taken out of the weights as these edits go in; the proposal is for what is then left.
+        """
         if not edits:
             raise EmptyBatchError("a batch needs at least one edit")
-        run = BatchRun(steps=iter(()))
+        run = BatchRun(steps=iter(()), taken=taken)
         run.steps = self._steps(edits, run)
         return run
 
@@ -182,7 +192,8 @@ class FactEditor(ABC):
         """Whether each prompt is answered with just the target: one pass. True where that cannot be asked in one pass."""
         asked = [(edit, format) for edit in edits for format in self.formats]
         guesses = self._guesses(asked)
-        agreed = foretold(self.editor.model, self.tokenizer, [(edit.prompt, format) for edit, format in asked], guesses)
+        prompts = [(edit.prompt, format) for edit, format in asked]
+        agreed = foretold(self.editor.model, self.tokenizer, prompts, guesses, TOGETHER_TOKENS)
         held = iter(index in agreed or index not in guesses for index in range(len(asked)))
         return [{format: next(held) for format in self.formats} for _ in edits]
 
@@ -244,6 +255,9 @@ class TextEditor(FactEditor):
         draft, parts, parent = Draft(self.editor), _Parts(), self.editor.step
         examples = [example for index, edit in enumerate(edits) for example in self._encode(edit, index)]
         before = self._ask_before(edits)  # the committed model's own answers
+        if run.taken:
+            with draft:
+                self.editor.masters.change(run.taken)
         if self.guard:
             self.guard.begin()
         aside = self._ask_unrelated(edits)

@@ -60,6 +60,8 @@ class Proposal:
     phase       "edit" or "warmup"
     examples    (N,) int64: which example of the batch (counted through the mini-batches in order) each row comes from
     examples_by_module   the same for modules whose updates have rows of their own (banks of memory slots)
+    leans_on     by example: ids of the edits of earlier batches whose subject marks its slots rely on
+    leans_within by example: examples of this batch whose marks they rely on
     losses      mean cross-entropy (nats per answer token) of each mini-batch before the update
     parent      the editor's step this was computed on; `apply` refuses any other
     """
@@ -72,6 +74,8 @@ class Proposal:
     parent: int
     norms: Mapping[str, float] = field(default_factory=dict)
     examples_by_module: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    leans_on: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    leans_within: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     def examples_of(self, name: str) -> torch.Tensor:
         """Which example each row of one module's update comes from, (N,) int64; -1 belongs to none."""
@@ -98,6 +102,8 @@ class Proposal:
             norms={name: self._norm(name, update) for name, update in updates.items()},
             examples=self.examples[~torch.isin(self.examples, gone)],
             examples_by_module={name: each[left[name]] for name, each in self.examples_by_module.items()},
+            leans_on={index: on for index, on in self.leans_on.items() if index not in examples},
+            leans_within={index: on - set(examples) for index, on in self.leans_within.items() if index not in examples},
         )
 
     def _norm(self, name: str, update: Update) -> float:

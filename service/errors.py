@@ -7,6 +7,8 @@ ErrataError
 ├── Forbidden               403      the key does not allow this
 ├── NotFound                404
 ├── IdempotencyConflict     422      the key was used with another body
+├── RequestInProgress       409      a request with this Idempotency-Key is under way
+├── NotReversible           409      there is nothing to take back, or not any more
 ├── QueueFull               429      too many edits or generations waiting; try again
 ├── ModelNotReady           503      no worker has the model in memory yet
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
@@ -18,7 +20,8 @@ ErrataError
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
 ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
 ├── WrongModel              (worker) the ledger belongs to another model or other modules
-└── NotCalibrated           (cli)    there is no such model, or it cannot be edited
+├── NotCalibrated           (cli)    there is no such model, or it cannot be edited
+└── NotExported             (cli)    the model cannot be written so, or not there, or what was written answers differently
 """
 
 from __future__ import annotations
@@ -72,6 +75,18 @@ class IdempotencyConflict(ErrataError):
     code = "idempotency_key_reused"
     status = 422
     title = "This Idempotency-Key was used with another body"
+
+
+class RequestInProgress(ErrataError):
+    code = "request_in_progress"
+    status = 409
+    title = "The same request is under way"
+
+
+class NotReversible(ErrataError):
+    code = "not_reversible"
+    status = 409
+    title = "This cannot be taken back"
 
 
 class QueueFull(ErrataError):
@@ -132,3 +147,7 @@ class WrongModel(ErrataError):
 
 class NotCalibrated(ErrataError):
     code = "not_calibrated"
+
+
+class NotExported(ErrataError):
+    code = "not_exported"

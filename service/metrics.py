@@ -34,7 +34,16 @@ STATISTICS_SAMPLES = Gauge("errata_statistics_samples", "Rows the lifelong stati
 STATISTICS_DRIFT = Gauge("errata_statistics_drift", "Distance of the newest rows' mean from the running mean.", ["shape"])
 CANARY_KL = Gauge("errata_canary_kl_nats", "KL of the next token, unedited against head, over the canary prompts.", ["format"])
 CANARY_PERPLEXITY_RATIO = Gauge("errata_canary_perplexity_ratio", "Perplexity of the canary texts, head / unedited.")
+OPERATIONS = Counter("errata_operations_total", "Operations finished, by kind and outcome.", ["kind", "outcome"])
 LEASE_HELD = Gauge("errata_writer_lease_held", "1 while this worker may write.")
+
+# The ledger and its objects
+INVARIANT_VIOLATIONS = Gauge("errata_invariant_violations", "Places where the ledger is not as it must be.", ["invariant"])
+CHECKPOINT_REVISION = Gauge("errata_checkpoint_revision", "Newest revision whose whole state this worker has stored.")
+OBJECT_FILES = Gauge("errata_object_files", "Files in the object store.")
+OBJECT_BYTES = Gauge("errata_object_bytes", "Bytes in the object store.")
+OBJECTS_DAMAGED = Counter("errata_objects_damaged_total", "Objects found missing or altered when they were needed.")
+OBJECTS_MENDED = Counter("errata_objects_mended_total", "Objects made again by replaying edits.")
 
 # Generation, named as vLLM names its own
 REQUESTS_RUNNING = Gauge("errata_num_requests_running", "Generations in progress.")

@@ -98,7 +98,14 @@ class Settings(BaseSettings):
     # The worker
     batch_size: int = Field(50, ge=1, le=1000)
     batch_linger_s: float = Field(0.25, ge=0, description="How long the oldest edit waits for others to join its batch.")
-    max_attempts: int = Field(5, ge=1, description="Claims of one edit before it fails.")
+    max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
+    checkpoint_every: int = Field(
+        20, ge=1, description="Revisions from one whole state to the next: a restart goes on from it."
+    )
+    rollback_window: int = Field(200, ge=1, description="Revisions back that a rollback can reach; older objects are removed.")
+    prune_every: int = Field(20, ge=1, description="Revisions from one removal of old objects to the next.")
+    prune_grace_s: float = Field(3600.0, ge=0, description="No object younger than this is removed.")
+    invariants_interval_s: float = Field(60.0, gt=0, description="How often the writer checks the ledger's invariants.")
     sweep_interval_s: float = Field(2.0, gt=0, description="How often the ledger is asked although nobody rang.")
     lease_ttl_s: float = Field(10.0, gt=0)
     max_running: int = Field(32, ge=1, description="Answers under way at once.")

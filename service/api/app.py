@@ -9,7 +9,7 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
-from service.api import edits, generate, health, ledger, problems
+from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed
 from service.api.context import Context
 from service.api.generation import Questions, listening
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
-    for module in (edits, generate, openai, ledger, health):
+    for module in (edits, operations, generate, openai, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
     if settings.keys_required:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from service.api.generation import Questions
 from service.api.problems import MEDIA_TYPE, Problem
@@ -26,6 +26,15 @@ def _context(request: Request) -> Context:
 
 
 Here = Annotated[Context, Depends(_context)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Sending the same request again gives the first answer again; while it is under way, 409.",
+    ),
+]
 
 
 def refuse_bad_utf8(request: Request) -> None:

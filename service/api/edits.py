@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
-from service import metrics
-from service.api.context import Here, problems
+from service import failpoints, metrics
+from service.api.context import Here, IdempotencyKey, problems
 from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, SubmissionOut, Submit
 from service.domain.edits import EditState, NewEdit
 from service.ledger import read
@@ -16,20 +16,12 @@ from service.ledger.submit import submit
 
 router = APIRouter(tags=["edits"])
 EditId = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Sending the same request again gives the first answer again.",
-    ),
-]
 
 
-@router.post("/edits", status_code=202, responses=problems(400, 413, 422, 429, 503), summary="Change facts")
+@router.post("/edits", status_code=202, responses=problems(400, 409, 413, 422, 429, 503), summary="Change facts")
 async def post_edits(body: Submit, here: Here, response: Response, idempotency_key: IdempotencyKey = None) -> SubmissionOut:
     """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once."""
+    failpoints.hit("api.validated")
     wanted = [body] if isinstance(body, EditIn) else body.edits
     new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
     resources = here.resources
@@ -40,6 +32,7 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
     if not accepted.replayed:
         metrics.EDITS_ACCEPTED.inc(len(ids))
         await resources.doorbell.ring(ids)
+        failpoints.hit("api.rung")
     response.headers["Location"] = f"/edits/{ids[0]}" if len(ids) == 1 else f"/edits?submission={accepted.id}"
     links = [EditLink(id=record.id, state=record.state, url=f"/edits/{record.id}") for record in accepted.edits]
     return SubmissionOut(submission_id=accepted.id, ids=ids, edits=links, replayed=accepted.replayed)

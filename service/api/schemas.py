@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from service.domain.edits import EditRecord, EditState
 from service.domain.messages import GenerateReply
+from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision, StatisticsSummary
 from service.settings import Settings
 
@@ -120,7 +121,8 @@ class UnrelatedAnswerOut(_Out):
 
 
 class EditOut(_Out):
-    """One edit with its state: accepted, applying, applied (in the weights since `revision`) or failed."""
+    """One edit with its state: accepted, applying, applied (in the weights since `revision`), failed, or taken out again by the
+    revision `ended_by`: reverted, or superseded by a later edit of the same prompt."""
 
     id: int = Field(examples=[17])
     submission_id: int
@@ -131,6 +133,7 @@ class EditOut(_Out):
     state: EditState
     attempts: int = Field(description="How often a worker has taken it.")
     revision: int | None = Field(description="The first revision of the model that has it.")
+    ended_by: int | None = Field(description="The revision that reverted or superseded it.")
     holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
     answers: AnswersOut
     unrelated_answers: list[UnrelatedAnswerOut] = Field(description="One for each unrelated prompt and format, once applied.")
@@ -151,6 +154,7 @@ class EditOut(_Out):
             state=record.state,
             attempts=record.attempts,
             revision=record.revision,
+            ended_by=record.ended_by,
             holds=dict(record.holds) if record.holds is not None else None,
             answers=AnswersOut(
                 before=dict(record.answers_before) if record.answers_before is not None else None,
@@ -215,8 +219,14 @@ class RevisionOut(_Out):
     """One committed change of the model."""
 
     number: int
-    kind: str = Field(description="base, warmup or edit")
-    edit_ids: list[int]
+    kind: str = Field(description="base, warmup, edit, subtract, rollback or rebuild")
+    edit_ids: list[int] = Field(description="Edits that it applied, or that it took out or brought back.")
+    source: int | None = Field(description="Of a rollback: the revision whose state it is.")
+    operation_id: int | None
+    actor: str | None = Field(description="Who asked for it, of what takes facts back.")
+    reason: str | None
+    events_hash: str | None
+    statistics_hash: str | None
     fingerprint: str = Field(description="SHA-256 over the float32 masters of the edited weights.")
     update_object: str | None
     statistics_object: str | None
@@ -239,6 +249,76 @@ class RevisionOut(_Out):
 
 class RevisionsOut(_Out):
     revisions: list[RevisionOut]
+    next: str | None
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_usable)]
+EditId = Annotated[int, Field(ge=1, le=2**62)]
+
+
+class RollbackIn(_In):
+    """Back to the state of a revision, exactly."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"to_revision": 12, "reason": "the import of Tuesday was wrong"}]}
+    )
+
+    to_revision: int = Field(ge=0, le=2**62)
+    reason: Reason | None = None
+
+
+class RebuildIn(_In):
+    """Everything that is applied once more, as if these edits had never been."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"without": [17, 18], "reason": "source withdrawn"}]})
+
+    without: list[EditId] = Field(default=[], max_length=10_000)
+    reason: Reason | None = None
+
+
+class OperationOut(_Out):
+    """Something that takes facts back: accepted, applying, applied (as `revision`) or failed."""
+
+    id: int = Field(examples=[3])
+    kind: str = Field(description="subtract, rollback or rebuild")
+    state: OperationState
+    edit_id: int | None
+    to_revision: int | None
+    without: list[int]
+    actor: str
+    reason: str | None
+    revision: int | None = Field(description="The revision that it became.")
+    failure: FailureOut | None
+    attempts: int
+    accepted_at: datetime
+    finished_at: datetime | None
+    url: str = Field(examples=["/operations/3"])
+    replayed: bool = False
+
+    @classmethod
+    def of(cls, record: OperationRecord, replayed: bool = False) -> OperationOut:
+        asked, failed = record.asked, record.failure_code is not None
+        return cls(
+            id=record.id,
+            kind=asked.kind.value,
+            state=record.state,
+            edit_id=asked.edit_id,
+            to_revision=asked.to_revision,
+            without=list(asked.without),
+            actor=asked.actor,
+            reason=asked.reason,
+            revision=record.revision,
+            failure=FailureOut(code=record.failure_code or "", detail=record.failure_detail or "") if failed else None,
+            attempts=record.attempts,
+            accepted_at=record.accepted_at,
+            finished_at=record.finished_at,
+            url=f"/operations/{record.id}",
+            replayed=replayed,
+        )
+
+
+class OperationsOut(_Out):
+    operations: list[OperationOut]
     next: str | None
 
 
@@ -270,6 +350,8 @@ class WorkerOut(_Out):
     revision: int
     writer: bool
     metrics_port: int
+    object_files: int = Field(description="In its object store, as the writer last saw it.")
+    object_bytes: int
 
 
 class StatsOut(_Out):

@@ -11,7 +11,7 @@ import httpx
 
 CHUNK = 200  # edits per request
 POLL_INTERVAL_S = 0.3
-FINISHED = ("applied", "failed")
+UNFINISHED = ("accepted", "applying")
 
 
 class ApiError(Exception):
@@ -53,7 +53,7 @@ class Client:
             while waiting:
                 page = self._call("GET", "/edits", params={"after": after, "limit": 500})
                 for edit in page["edits"]:
-                    if edit["id"] in waiting and edit["state"] in FINISHED:
+                    if edit["id"] in waiting and edit["state"] not in UNFINISHED:
                         waiting.discard(edit["id"])
                         yield edit
                 if page["next"] is None or not page["edits"] or page["edits"][-1]["id"] >= max(waiting, default=0):
@@ -65,6 +65,23 @@ class Client:
     def ask(self, prompt: str, **options: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._call("POST", "/generate", json={"prompt": prompt, **options})
         return answer
+
+    def operation(self, method: str, path: str, actor: str, **arguments: Any) -> dict[str, Any]:
+        """Ask for something to be taken back; a repeated request changes nothing."""
+        headers = {"X-Errata-Actor": actor, "Idempotency-Key": uuid.uuid4().hex}
+        found: dict[str, Any] = self._call(method, path, headers=headers, **arguments)
+        return found
+
+    def get_operation(self, operation_id: int) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("GET", f"/operations/{operation_id}")
+        return found
+
+    def revision(self, number: int) -> dict[str, Any]:
+        found: list[dict[str, Any]] = self._call("GET", "/revisions", params={"before": number + 1, "limit": 1})["revisions"]
+        return found[0]
+
+    def edits(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        return [self._call("GET", f"/edits/{edit_id}") for edit_id in ids]
 
     def stats(self) -> dict[str, Any]:
         found: dict[str, Any] = self._call("GET", "/stats")

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
 
 from service.cli import demo as demonstration
-from service.cli import keys, show
+from service.cli import keys, show, taking_back
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
 from service.errors import ErrataError
@@ -182,6 +182,41 @@ def ask(
     show.console.print(f"[dim]revision {answer['revision']}, {answer['usage']['completion_tokens']} tokens[/]", highlight=False)
 
 
+Reason = Annotated[str | None, typer.Option(help="Why: goes into the ledger.")]
+
+
+@app.command()
+def revert(edit_id: Annotated[int, typer.Argument(min=1, help="The edit's number.")], reason: Reason = None) -> None:
+    """Take one edit back: its own share leaves the weights, everything else stays."""
+    _take_back("DELETE", f"/edits/{edit_id}", f"taking edit {edit_id} out", params={"reason": reason} if reason else {})
+
+
+@app.command()
+def rollback(
+    revision: Annotated[int, typer.Argument(min=0, help="The revision to go back to.")], reason: Reason = None
+) -> None:
+    """Go back to the state of a revision exactly, as a new revision."""
+    _take_back("POST", "/rollback", f"going back to revision {revision}", json={"to_revision": revision, "reason": reason})
+
+
+@app.command()
+def rebuild(
+    without: Annotated[list[int] | None, typer.Option(min=1, help="An edit to leave out; may be given several times.")] = None,
+    reason: Reason = None,
+) -> None:
+    """Teach everything that is applied once more, as if the given edits had never been."""
+    _take_back("POST", "/rebuild", "rebuilding", json={"without": without or [], "reason": reason})
+
+
+def _take_back(method: str, path: str, label: str, **arguments: Any) -> None:
+    try:
+        done = taking_back.carry_out(_client(), method, path, label, **arguments)
+    except ApiError as error:
+        _fail(str(error))
+    if not done:
+        raise typer.Exit(1)
+
+
 @app.command()
 def demo() -> None:
     """Teach a running service the demo facts and show what the model says before and after."""
@@ -248,11 +283,82 @@ def calibrate(
     )
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not be there yet, or be empty.")],
+    format: Annotated[
+        Literal["hf", "safetensors", "lora"],
+        typer.Option(help="For transformers, the changed tensors alone, or a PEFT adapter."),
+    ],
+    revision: Annotated[int | None, typer.Option(min=0, help="Of the ledger; default: the head.")] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="hf: of the weights.")] = "float32",
+    rank: Annotated[int, typer.Option(min=1, help="lora: of each weight's change.")] = 16,
+    custom_code: Annotated[
+        bool, typer.Option("--custom-code", help="hf: keep slots apart, in code that needs trust_remote_code.")
+    ] = False,
+    accept_differences: Annotated[
+        bool, typer.Option("--accept-differences", help="Keep what does not answer as the model does.")
+    ] = False,
+) -> None:
+    """Write the model at a revision down for others to load. The service may be running or not; its settings are needed."""
+    settings = _settings()
+    _quieten_libraries()
+    with _needing("worker"):
+        from service.worker.export.command import export_model
+        from service.worker.export.request import Request
+
+    request = Request(format, out, revision, dtype, rank, custom_code, accept_differences)
+    began = time.monotonic()
+    try:
+        with _ledger(settings) as at_ledger, show.stages() as progress:
+            done = export_model(at_ledger, request, progress)
+    except ErrataError as error:
+        _fail(f"{error.code}: {show.escape(error.detail)}")
+    written = done.written
+    facts = (*written.facts, written.verified, f"{time.monotonic() - began:.0f} s")
+    show.exported(done.title, facts, written.warnings, done.out, done.loading)
+
+
+@contextlib.contextmanager
+def _ledger(settings: Settings) -> Iterator[Settings]:
+    """The settings with the database that has the ledger, if need be the data folder's own. Raises ErrataError."""
+    if settings.database_url:
+        yield settings
+        return
+    with _needing("local"):
+        from service.local.ledger import local_ledger
+
+    with local_ledger(settings) as found:
+        yield found
+
+
 def _quieten_libraries() -> None:
     """Before they are imported."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@app.command()
+def verify(
+    weights: Annotated[bool, typer.Option(help="Rebuild the head from the objects and compare; loads the model.")] = True,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="The same at every checkpoint, by itself and from the one before.")
+    ] = False,
+) -> None:
+    """Check chain, invariants, objects and weights against the ledger; a line for each, exit code 1 when anything is wrong."""
+    settings = _settings("verify")
+    _quieten_libraries()
+    from service.cli import verify as verification
+
+    with _needing("worker" if weights else "local"):
+        try:
+            with _ledger(settings) as complete:
+                everything = asyncio.run(verification.verify(complete, weights, deep))
+        except ErrataError as error:
+            _fail(f"{error.code}: {error.detail}")
+    if not everything:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -23,6 +24,7 @@ __all__ = [
     "answers_table",
     "console",
     "escape",
+    "exported",
     "first_line",
     "follow",
     "stages",
@@ -70,6 +72,8 @@ def stages() -> Iterator[Callable[[str, float], None]]:
             progress.update(progress.add_task(doing, total=1.0), completed=share)
 
         yield advance
+        for task in progress.tasks:
+            progress.update(task.id, completed=1.0)
 
 
 def wait_until(done: Callable[[], tuple[bool, str]], pause: Callable[[], None]) -> None:
@@ -141,6 +145,8 @@ def stats_tables(stats: dict[str, Any], processes: dict[str, int | None]) -> Tab
         update = max(norms["update_norm"] for norms in stats["layers"].values())
         grid.add_row("weights", f"largest ||W - W0|| {distance:.3g}, largest newest update {update:.3g}")
     for worker in stats["workers"]:
+        if worker["writer"]:
+            grid.add_row("objects", f"{worker['object_files']} files, {worker['object_bytes'] / 1e6:.1f} MB")
         role = "writer" if worker["writer"] else "reader"
         grid.add_row(
             "worker", f"{worker['model']}: {worker['detail']}, revision {worker['revision']}, {role}, pid {worker['pid']}"
@@ -168,6 +174,16 @@ def trials_table(model: str, trials: Sequence[tuple[dict[str, Any], bool]]) -> T
             "[green]yes[/]" if chosen else "",
         )
     return table
+
+
+def exported(title: str, facts: Sequence[str], warnings: Sequence[str], out: Path, loading: str) -> None:
+    """What was written, what was found out about it, how to load it."""
+    console.print(f"[green]written[/] {escape(str(out))}: {escape(title)}", highlight=False, soft_wrap=True)
+    for fact in facts:
+        console.print(f"  {fact}", markup=False, highlight=False, soft_wrap=True)
+    for warning in warnings:
+        console.print(f"[yellow]{escape(warning)}[/]", highlight=False, soft_wrap=True)
+    console.print(f"\n{loading}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _block_number(name: str) -> str:

@@ -76,6 +76,6 @@ def needed(method: str, path: str) -> Scope | None:
         return None
     if path == "/edits":
         return Scope.EDIT
-    if "rollback" in path or (method == "DELETE" and path.startswith("/edits/")):
+    if path in ("/rollback", "/rebuild") or (method == "DELETE" and path.startswith("/edits/")):
         return Scope.ROLLBACK
     return Scope.ADMIN

@@ -11,12 +11,32 @@ Answers = Mapping[str, str]  # by format: what the model says
 
 
 class EditState(StrEnum):
-    """accepted -> applying -> applied | failed; applying -> accepted when a worker gives a batch back."""
+    """accepted -> applying -> applied | failed; applied -> reverted | superseded, and applied again by a rollback."""
 
     ACCEPTED = "accepted"
     APPLYING = "applying"
     APPLIED = "applied"
     FAILED = "failed"
+    REVERTED = "reverted"  # subtracted, rolled back beyond, or left out of a rebuild
+    SUPERSEDED = "superseded"  # a later edit of the same prompt took its place
+
+
+class EditEvent(StrEnum):
+    """What one revision did to one edit. The last event up to a revision says what the edit is there."""
+
+    APPLIED = "applied"
+    RESTORED = "restored"  # by a rollback to before it was taken out
+    REVERTED = "reverted"
+    SUPERSEDED = "superseded"
+    FAILED = "failed"  # a rebuild found that it no longer holds
+
+
+IN_THE_WEIGHTS = (EditEvent.APPLIED, EditEvent.RESTORED)
+
+
+def same_prompt(prompt: str) -> str:
+    """Equal for prompts that ask the same: without case, white space squeezed."""
+    return " ".join(prompt.split()).casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,8 @@ class EditRecord:
     attempts: int
     batch_id: int | None
     revision: int | None
+    ended_by: int | None  # the revision that reverted or superseded it
+    tokens: int | None  # answer tokens that the statistics have seen of it
     answers_before: Answers | None
     answers_after: Answers | None
     holds: Mapping[str, bool] | None
@@ -78,20 +100,24 @@ class Outcome:
     after: Answers
     holds: Mapping[str, bool]
     unrelated: tuple[UnrelatedAnswer, ...] = ()
+    tokens: int | None = None
+    leans_on: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one edit was not applied."""
+    """Why one edit was not applied. tokens: those that the statistics have seen of it all the same."""
 
     edit_id: int
     code: str
     detail: str
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Edits claimed together, oldest first."""
+    """Edits claimed together, oldest first. tries: how often a worker has begun it."""
 
     id: int
     edits: tuple[EditRecord, ...]
+    tries: int = 1

@@ -106,3 +106,5 @@ class WorkerStatus(_Message):
     revision: int
     writer: bool
     metrics_port: int
+    object_files: int = 0
+    object_bytes: int = 0

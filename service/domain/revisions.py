@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 GENESIS_HASH = "0" * 64
@@ -16,6 +16,9 @@ class RevisionKind(StrEnum):
     BASE = "base"  # revision 0: the model as it was loaded
     WARMUP = "warmup"
     EDIT = "edit"
+    SUBTRACT = "subtract"  # one edit's own share taken out
+    ROLLBACK = "rollback"  # the state of an earlier revision exactly
+    REBUILD = "rebuild"  # everything that is applied once more, without some edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class StatisticsSummary:
     mean_norm: float
     drift: float
     condition: float | None
+    modules: int | None = None  # how many modules of this shape feed it: n grows by so many an answer token
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class NewRevision:
 
     number: int
     kind: RevisionKind
-    update_object: str | None  # SHA-256 of the factors; None when nothing was added to the weights
+    update_object: str | None  # SHA-256 of the change, of a rebuild's whole state; None where the weights' bytes are known
     statistics_object: str | None
     fingerprint: str  # SHA-256 over the float32 masters of all edited modules
     config_hash: str
@@ -53,6 +57,9 @@ class NewRevision:
     statistics: tuple[StatisticsSummary, ...]
     passes: int
     rows: int  # rows of the factors: answer tokens over all passes
+    source: int | None = None  # of a rollback: the revision whose state it is
+    checkpoint: str | None = None  # SHA-256 of the whole state, where it is stored as well
+    checkpoint_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ class Revision:
     previous_hash: str
     row_hash: str
     created_at: datetime
+    source: int | None = None
+    operation_id: int | None = None
+    actor: str | None = None
+    reason: str | None = None
+    events_hash: str | None = None
+    statistics_hash: str | None = None
 
 
 def canonical(value: object) -> bytes:
@@ -91,28 +104,40 @@ def edits_hash(edits: Iterable[tuple[int, Mapping[str, object]]]) -> str:
     return content_hash([[edit_id, content] for edit_id, content in edits])
 
 
-def row_hash(
-    previous_hash: str,
-    new: NewRevision,
-    *,
-    batch_id: int | None,
-    epoch: int,
-    edits: str,
-    edit_ids: Iterable[int],
-    created_at: datetime,
-) -> str:
-    """sha256(previous hash + canonical JSON of everything that defines the revision)."""
-    content = {
-        "number": new.number,
-        "kind": new.kind.value,
-        "batch_id": batch_id,
-        "epoch": epoch,
-        "update_object": new.update_object,
-        "statistics_object": new.statistics_object,
-        "fingerprint": new.fingerprint,
-        "config_hash": new.config_hash,
-        "edit_ids": list(edit_ids),
-        "edits_hash": edits,
-        "created_at": created_at.isoformat(),
+def statistics_hash(statistics: Iterable[StatisticsSummary]) -> str:
+    return content_hash(sorted([asdict(each) for each in statistics], key=lambda each: (each["d_in"], each["d_out"])))
+
+
+def events_hash(events: Iterable[tuple[int, str]]) -> str:
+    """Over what a revision did to which edit."""
+    return content_hash(sorted([edit_id, event] for edit_id, event in events))
+
+
+def row_hash(revision: Revision) -> str:
+    """sha256(previous hash + canonical JSON of everything in the row)."""
+    content: dict[str, object] = {
+        "number": revision.number,
+        "kind": revision.kind.value,
+        "batch_id": revision.batch_id,
+        "epoch": revision.epoch,
+        "update_object": revision.update_object,
+        "statistics_object": revision.statistics_object,
+        "fingerprint": revision.fingerprint,
+        "config_hash": revision.config_hash,
+        "edit_ids": list(revision.edit_ids),
+        "edits_hash": revision.edits_hash,
+        "created_at": revision.created_at.astimezone(UTC).isoformat(),
     }
-    return hashlib.sha256(previous_hash.encode() + canonical(content)).hexdigest()
+    if revision.events_hash is not None:  # since the third schema; rows of before keep their hashes
+        content |= {
+            "passes": revision.passes,
+            "rows": revision.rows,
+            "norms": {name: asdict(norms) for name, norms in revision.norms.items()},
+            "source": revision.source,
+            "operation_id": revision.operation_id,
+            "actor": revision.actor,
+            "reason": revision.reason,
+            "events_hash": revision.events_hash,
+            "statistics_hash": revision.statistics_hash,
+        }
+    return hashlib.sha256(revision.previous_hash.encode() + canonical(content)).hexdigest()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 import uuid
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from service.errors import ObjectDamaged
+
+NAME_LENGTH, FOLDER_LENGTH = 64, 2  # of a SHA-256 in hexadecimal, and of the folder it is in
 
 
 class ObjectStore:
@@ -18,7 +23,7 @@ class ObjectStore:
         root.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
-        return self._root / name[:2] / name
+        return self._root / name[:FOLDER_LENGTH] / name
 
     def put(self, data: bytes) -> str:
         """Store and return the SHA-256 (hex). Putting the same bytes again mends a damaged copy."""
@@ -34,6 +39,39 @@ class ObjectStore:
         for folder in (target.parent, self._root):
             _sync_folder(folder)
         return name
+
+    def names(self) -> Iterator[str]:
+        """All that are there."""
+        for path in self._files():
+            if not path.name.startswith("."):
+                yield path.name
+
+    def usage(self) -> tuple[int, int]:
+        """(files, bytes on disk), unfinished ones too."""
+        sizes = [status.st_size for _, status in self._found()]
+        return len(sizes), sum(sizes)
+
+    def prune(self, needed: Container[str], grace_s: float) -> tuple[int, int]:
+        """Remove what is not needed and older than the grace: what is younger may be about to be committed.
+
+        Returns (files removed, their bytes).
+        """
+        removed = freed = 0
+        for path, status in list(self._found()):
+            if path.name not in needed and time.time() - status.st_mtime > grace_s:
+                path.unlink(missing_ok=True)
+                removed, freed = removed + 1, freed + status.st_size
+        return removed, freed
+
+    def _found(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):  # another process put it in its place meanwhile
+                yield path, path.stat()
+
+    def _files(self) -> Iterator[Path]:
+        for folder in self._root.iterdir():
+            if folder.is_dir() and len(folder.name) == FOLDER_LENGTH:
+                yield from (path for path in folder.iterdir() if len(path.name.lstrip(".")) >= NAME_LENGTH)
 
     def get(self, name: str) -> bytes:
         """Raises ObjectDamaged when the file is missing or its content is not what its name says."""

@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import ErrataError, StorageUnavailable
-from service.infra.key_repository import KeyRepository
 from service.infra.repository import Repository
 
 
@@ -38,7 +37,6 @@ class UnitOfWork:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.repository = Repository(connection)
-        self.keys = KeyRepository(connection)
 
     async def commit(self) -> None:
         await self._connection.commit()
@@ -61,6 +59,13 @@ class Database:
             if error.connection_invalidated:
                 raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
             raise
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[UnitOfWork]:
+        """Several questions to one state of the ledger, which meanwhile goes on."""
+        async with self.transaction() as work:
+            await work.repository.freeze()
+            yield work
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -53,6 +53,7 @@ batches = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("1")),  # how often a worker has begun it
     _now("started_at"),
     Column("finished_at", DateTime(timezone=True)),
     CheckConstraint("state IN ('applying', 'committed', 'split', 'failed')", name="state"),
@@ -79,8 +80,16 @@ revisions = Table(
     Column("previous_hash", String(64), nullable=False, unique=True),  # one child each: the chain cannot fork
     Column("row_hash", String(64), nullable=False, unique=True),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    # Since the third schema; in the row's hash where there is something in them.
+    Column("source", BigInteger, ForeignKey("revisions.number")),  # a rollback's: the revision whose state it is
+    Column("operation_id", BigInteger, ForeignKey("operations.id"), unique=True),
+    Column("actor", Text),
+    Column("reason", Text),
+    Column("events_hash", String(64)),
+    Column("statistics_hash", String(64)),
     CheckConstraint("number >= 0", name="number"),
-    CheckConstraint("kind IN ('base', 'warmup', 'edit')", name="kind"),
+    CheckConstraint("kind IN ('base', 'warmup', 'edit', 'subtract', 'rollback', 'rebuild')", name="kind"),
+    CheckConstraint("(kind = 'rollback') = (source IS NOT NULL)", name="rollback_has_source"),
 )
 
 # One row a revision and weight shape. Append-only.
@@ -94,6 +103,7 @@ statistics = Table(
     Column("mean_norm", Double, nullable=False),
     Column("drift", Double, nullable=False),
     Column("condition", Double),
+    Column("modules", Integer),  # how many modules of this shape feed it
 )
 
 edits = Table(
@@ -109,6 +119,9 @@ edits = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("batch_id", BigInteger, ForeignKey("batches.id"), index=True),
     Column("revision", BigInteger, ForeignKey("revisions.number"), index=True),
+    Column("ended_by", BigInteger, ForeignKey("revisions.number")),  # the revision that reverted or superseded it
+    Column("tokens", Integer),  # answer tokens that the statistics have seen of it
+    Column("prompt_hash", String(64)),  # equal for prompts that ask the same
     Column("answers_before", JSONB(none_as_null=True)),
     Column("answers_after", JSONB(none_as_null=True)),
     Column("holds", JSONB(none_as_null=True)),
@@ -117,12 +130,64 @@ edits = Table(
     Column("failure_detail", Text),
     _now("submitted_at"),
     Column("finished_at", DateTime(timezone=True)),
-    CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed')", name="state"),
-    CheckConstraint("(state = 'applied') = (revision IS NOT NULL)", name="applied_has_revision"),
+    CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed', 'reverted', 'superseded')", name="state"),
+    CheckConstraint("(state IN ('applied', 'reverted', 'superseded')) = (revision IS NOT NULL)", name="applied_has_revision"),
+    CheckConstraint("(state IN ('reverted', 'superseded')) = (ended_by IS NOT NULL)", name="ended_has_revision"),
     CheckConstraint("(state = 'failed') = (failure_code IS NOT NULL)", name="failed_has_reason"),
     CheckConstraint("state NOT IN ('applying', 'applied') OR batch_id IS NOT NULL", name="applying_has_batch"),
     Index("ix_edits_pending", "id", postgresql_where=text("state IN ('accepted', 'applying')")),
     Index("ix_edits_state_id", "state", "id"),
+    Index("ix_edits_applied_prompt", "prompt_hash", postgresql_where=text("state = 'applied'")),
+)
+
+# What each revision did to which edit: what was applied at any revision follows. Append-only.
+edit_events = Table(
+    "edit_events",
+    metadata,
+    Column("edit_id", BigInteger, ForeignKey("edits.id"), primary_key=True),
+    Column("revision", BigInteger, ForeignKey("revisions.number"), primary_key=True, index=True),
+    Column("event", String(16), nullable=False),
+    Column("leans_on", JSONB(none_as_null=True)),  # edits whose subject marks it was taught to rely on
+    Column("content_hash", String(64)),  # of what defines the edit
+    _now("at"),
+    CheckConstraint("event IN ('applied', 'restored', 'reverted', 'superseded', 'failed')", name="event"),
+)
+
+# Taking back: what was asked for, by whom and why.
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("submission_id", BigInteger, ForeignKey("submissions.id"), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("edit_id", BigInteger),
+    Column("to_revision", BigInteger),
+    Column("without", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text),
+    Column("after_edit", BigInteger, nullable=False),  # edits up to this one were accepted before it
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("revision", BigInteger),  # which names the operation in turn
+    Column("failure_code", String(64)),
+    Column("failure_detail", Text),
+    _now("accepted_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("kind IN ('subtract', 'rollback', 'rebuild')", name="kind"),
+    CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed')", name="state"),
+    CheckConstraint("(state = 'applied') = (revision IS NOT NULL)", name="applied_has_revision"),
+    CheckConstraint("(state = 'failed') = (failure_code IS NOT NULL)", name="failed_has_reason"),
+    Index("ix_operations_pending", "id", postgresql_where=text("state IN ('accepted', 'applying')")),
+)
+
+# Whole states, so that a restart does not begin at the base model. A cache: no part of the chain, and pruned.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("revision", BigInteger, ForeignKey("revisions.number"), primary_key=True, autoincrement=False),
+    Column("object", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    _now("created_at"),
 )
 
 # The one worker that may write, and since which epoch. Exactly one row.

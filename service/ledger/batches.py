@@ -1,24 +1,27 @@
-"""Taking edits together, giving them up, and taking an interrupted batch again as it was."""
+"""Taking edits together, giving them up, and taking an interrupted batch again: as it was, or halved when it ends workers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 
-from service.domain.edits import Batch, EditRecord, Failure
+from service.domain.edits import Batch, EditRecord, EditState, Failure, same_prompt
 from service.errors import LedgerConflict
 from service.infra.postgres import Database, UnitOfWork
 from service.ledger.lease import Lease, require
 
+TRIES_TOGETHER = 2  # of a batch that ends its worker, before it is halved
 
-async def claim(database: Database, lease: Lease, size: int) -> Batch | None:
-    """The oldest accepted edits, at most `size`: accepted -> applying. None when there are none.
+
+async def claim(database: Database, lease: Lease, size: int, up_to: int | None = None) -> Batch | None:
+    """The oldest accepted edits, at most `size`, with ids of at most `up_to`: accepted -> applying. None when there are none.
 
     A batch ends before a prompt that it already has: two targets for one prompt cannot both hold, and the later one is
     to have the last word.
     """
     async with database.transaction() as work:
         await require(work, lease)
-        wanted = _until_a_prompt_repeats(await work.repository.accepted(size))
+        wanted = _until_a_prompt_repeats(await work.repository.accepted(size, up_to))
         if not wanted:
             return None
         batch_id = await work.repository.insert_batch(lease.epoch)
@@ -31,7 +34,7 @@ def _until_a_prompt_repeats(edits: Sequence[EditRecord]) -> list[EditRecord]:
     seen: set[str] = set()
     wanted: list[EditRecord] = []
     for record in edits:
-        prompt = " ".join(record.edit.prompt.split()).casefold()
+        prompt = same_prompt(record.edit.prompt)
         if prompt in seen:
             break
         seen.add(prompt)
@@ -39,44 +42,62 @@ def _until_a_prompt_repeats(edits: Sequence[EditRecord]) -> list[EditRecord]:
     return wanted
 
 
-async def take_over_interrupted(database: Database, lease: Lease, max_attempts: int) -> list[Batch]:
-    """Batches that an earlier epoch left half done, with the same edits, under this epoch.
+async def take_over_interrupted(database: Database, lease: Lease, max_tries: int, survived: Container[int] = ()) -> list[Batch]:
+    """Batches that an earlier epoch left half done, with the same edits, under this epoch, oldest first.
 
-    Edits that have been claimed max_attempts times fail: something about them may be what stops the worker.
+    One that has ended its worker twice is halved, until the edit that does so is alone; that one fails after max_tries.
+    survived: batches that were interrupted while their worker lived on, which is not held against them.
     """
     taken: list[Batch] = []
     async with database.transaction() as work:
         await require(work, lease)
-        for batch_id in await work.repository.interrupted_batches(lease.epoch):
-            await work.repository.readopt_batch(batch_id, lease.epoch)
-            edits = await work.repository.claim_again(batch_id)
-            exhausted = [record for record in edits if record.attempts > max_attempts]
-            for record in exhausted:
-                detail = f"given up after {max_attempts} attempts, each of which ended with the worker"
-                await work.repository.mark_failed(Failure(record.id, "attempts_exhausted", detail))
-            left = tuple(record for record in edits if record not in exhausted)
-            if left:
-                taken.append(Batch(batch_id, left))
+        for batch_id, counted in await work.repository.interrupted_batches(lease.epoch):
+            tries = counted - 1 if batch_id in survived else counted
+            await work.repository.readopt_batch(batch_id, lease.epoch, tries)
+            edits = [each for each in await work.repository.edits_of_batch(batch_id) if each.state is EditState.APPLYING]
+            batch = Batch(batch_id, tuple(edits), tries)
+            if not edits:
+                await _finish(work, batch, "failed")
+            elif len(edits) > 1 and tries >= TRIES_TOGETHER:
+                taken += await _halve(work, lease, batch, tries=1)
+            elif len(edits) == 1 and tries >= max_tries:
+                detail = f"given up after {tries} tries, each of which ended with the worker"
+                await work.repository.mark_failed(Failure(edits[0].id, "attempts_exhausted", detail))
+                await _finish(work, batch, "failed")
             else:
-                await work.repository.finish_batch(batch_id, "failed")
+                taken.append(batch)
         await work.commit()
     return taken
 
 
-async def split(database: Database, lease: Lease, batch: Batch) -> tuple[Batch, Batch]:
-    """Two batches of half the edits each, in place of one that could not be applied as a whole."""
-    middle = len(batch.edits) // 2
-    halves = (batch.edits[:middle], batch.edits[middle:])
+async def begin(database: Database, lease: Lease, batch: Batch) -> Batch:
+    """Count another try, before anything of it could end the worker."""
     async with database.transaction() as work:
         await require(work, lease)
-        made = [Batch(await work.repository.insert_batch(lease.epoch), half) for half in halves]
-        for half in made:
-            moved = await work.repository.move_to_batch([record.id for record in half.edits], batch.id, half.id)
-            if moved != len(half.edits):
-                raise LedgerConflict(f"batch {batch.id}: {moved} of {len(half.edits)} edits could be moved")
-        await _finish(work, batch, "split")
+        edits = await work.repository.begin_batch(batch.id)
         await work.commit()
-    return made[0], made[1]
+    return Batch(batch.id, tuple(edits), batch.tries + 1)
+
+
+async def split(database: Database, lease: Lease, batch: Batch) -> tuple[Batch, Batch]:
+    """Two batches of half the edits each, in place of one that could not be applied as a whole."""
+    async with database.transaction() as work:
+        await require(work, lease)
+        made = await _halve(work, lease, batch, tries=0)
+        await work.commit()
+    return made
+
+
+async def _halve(work: UnitOfWork, lease: Lease, batch: Batch, tries: int) -> tuple[Batch, Batch]:
+    middle = len(batch.edits) // 2
+    halves = (batch.edits[:middle], batch.edits[middle:])
+    one, other = [Batch(await work.repository.insert_batch(lease.epoch, tries), half, tries) for half in halves]
+    for half in (one, other):
+        moved = await work.repository.move_to_batch([record.id for record in half.edits], batch.id, half.id)
+        if moved != len(half.edits):
+            raise LedgerConflict(f"batch {batch.id}: {moved} of {len(half.edits)} edits could be moved")
+    await _finish(work, batch, "split")
+    return one, other
 
 
 async def fail(database: Database, lease: Lease, batch: Batch, failures: Sequence[Failure]) -> Batch | None:
@@ -91,7 +112,7 @@ async def fail(database: Database, lease: Lease, batch: Batch, failures: Sequenc
         if not left:
             await _finish(work, batch, "failed")
         await work.commit()
-    return Batch(batch.id, left) if left else None
+    return replace(batch, edits=left) if left else None
 
 
 async def _finish(work: UnitOfWork, batch: Batch, state: str) -> None:

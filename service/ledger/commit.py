@@ -2,53 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from service.domain.edits import Batch, Outcome
-from service.domain.revisions import GENESIS_HASH, NewRevision, edits_hash, row_hash
+from service import failpoints
+from service.domain.edits import Batch, EditEvent, EditState, Failure, Outcome
+from service.domain.operations import OperationRecord
+from service.domain.revisions import (
+    GENESIS_HASH,
+    NewRevision,
+    Revision,
+    content_hash,
+    edits_hash,
+    events_hash,
+    row_hash,
+    statistics_hash,
+)
 from service.errors import LedgerConflict
-from service.infra.postgres import Database
+from service.infra.postgres import Database, UnitOfWork
 from service.ledger.lease import Lease, require
+
+_ENDED = {EditEvent.REVERTED: EditState.REVERTED, EditEvent.SUPERSEDED: EditState.SUPERSEDED}
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a revision does to edits that are not of its batch.
+
+    ended     by edit id: REVERTED or SUPERSEDED
+    restored  by id of an edit that is applied again: the revision that had applied it
+    failures  edits that a rebuild found not to hold any more
+    """
+
+    ended: Mapping[int, EditEvent] = field(default_factory=dict)
+    restored: Mapping[int, int] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+
+    def events(self) -> dict[int, EditEvent]:
+        restored = dict.fromkeys(self.restored, EditEvent.RESTORED)
+        return {**self.ended, **restored, **{failure.edit_id: EditEvent.FAILED for failure in self.failures}}
+
+
+NO_EFFECTS = Effects()
 
 
 async def commit_revision(
-    database: Database, lease: Lease, new: NewRevision, *, batch: Batch | None = None, outcomes: Sequence[Outcome] = ()
+    database: Database,
+    lease: Lease,
+    new: NewRevision,
+    *,
+    batch: Batch | None = None,
+    outcomes: Sequence[Outcome] = (),
+    effects: Effects = NO_EFFECTS,
+    operation: OperationRecord | None = None,
 ) -> None:
-    """Commit `new` as the child of the present head, and its batch's edits as applied.
+    """Commit `new` as the child of the present head, its batch's edits as applied, its operation as done.
 
     Raises LeaseLost when the epoch is over, LedgerConflict when the head is not new.number - 1 or an edit is no longer
-    being applied. Nothing is written then.
+    what it was. Nothing is written then.
     """
+    failpoints.hit("commit.before")
     async with database.transaction() as work:
         await require(work, lease)
         head = await work.repository.head()
         if new.number != (0 if head is None else head.number + 1):
             raise LedgerConflict(f"revision {new.number} cannot follow {'nothing' if head is None else head.number}")
-        records = {record.id: record for record in batch.edits} if batch else {}
-        if sorted(records) != sorted(outcome.edit_id for outcome in outcomes):
+        if sorted(record.id for record in (batch.edits if batch else ())) != sorted(each.edit_id for each in outcomes):
             raise LedgerConflict("the outcomes are not those of the batch")
         if batch is not None and not await work.repository.finish_batch(batch.id, "committed"):
             raise LedgerConflict(f"batch {batch.id} is already finished")
-        edit_ids = sorted(records)
-        edits = edits_hash((edit_id, records[edit_id].edit.content()) for edit_id in edit_ids)
-        previous = GENESIS_HASH if head is None else head.row_hash
-        created_at = datetime.now(UTC)
-        batch_id = batch.id if batch else None
-        await work.repository.insert_revision(
-            new,
-            batch_id=batch_id,
-            epoch=lease.epoch,
-            edit_ids=edit_ids,
-            edits_hash=edits,
-            previous_hash=previous,
-            row_hash=row_hash(
-                previous, new, batch_id=batch_id, epoch=lease.epoch, edits=edits, edit_ids=edit_ids, created_at=created_at
-            ),
-            created_at=created_at,
-        )
-        if batch is not None:
-            for outcome in outcomes:
-                if not await work.repository.mark_applied(outcome, batch.id, new.number):
-                    raise LedgerConflict(f"edit {outcome.edit_id} is no longer being applied in batch {batch.id}")
+        events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
+        await _insert(work, lease, new, head, batch, operation, events)
+        await _move(work, new.number, batch, outcomes, effects)
+        await _insert_events(work, new.number, events, outcomes)
+        if operation is not None and not await work.repository.finish_operation(operation.id, new.number):
+            raise LedgerConflict(f"operation {operation.id} is no longer being applied")
+        if new.checkpoint is not None:
+            await work.repository.insert_checkpoint(new.number, new.checkpoint, new.checkpoint_bytes)
         await work.commit()
+    failpoints.hit("commit.after")
+
+
+async def _insert(
+    work: UnitOfWork,
+    lease: Lease,
+    new: NewRevision,
+    head: Revision | None,
+    batch: Batch | None,
+    operation: OperationRecord | None,
+    events: Mapping[int, EditEvent],
+) -> None:
+    """The revision's row, chained to the head's. Its edits are those of its batch, or all that it did something to."""
+    edit_ids = sorted(record.id for record in batch.edits) if batch else sorted(events)
+    known = {record.id: record for record in batch.edits} if batch else await work.repository.edits_by_id(edit_ids)
+    row = Revision(
+        number=new.number,
+        kind=new.kind,
+        batch_id=batch.id if batch else None,
+        epoch=lease.epoch,
+        update_object=new.update_object,
+        statistics_object=new.statistics_object,
+        fingerprint=new.fingerprint,
+        config_hash=new.config_hash,
+        norms=new.norms,
+        passes=new.passes,
+        rows=new.rows,
+        edit_ids=tuple(edit_ids),
+        edits_hash=edits_hash((edit_id, known[edit_id].edit.content()) for edit_id in edit_ids),
+        previous_hash=GENESIS_HASH if head is None else head.row_hash,
+        row_hash="",
+        created_at=datetime.now(UTC),
+        source=new.source,
+        operation_id=operation.id if operation else None,
+        actor=operation.asked.actor if operation else None,
+        reason=operation.asked.reason if operation else None,
+        events_hash=events_hash(events.items()),
+        statistics_hash=statistics_hash(new.statistics),
+    )
+    await work.repository.insert_revision(replace(row, row_hash=row_hash(row)), new.statistics)
+
+
+async def _insert_events(work: UnitOfWork, number: int, events: Mapping[int, EditEvent], outcomes: Sequence[Outcome]) -> None:
+    known = await work.repository.edits_by_id(sorted(events))
+    contents = {edit_id: content_hash(record.edit.content()) for edit_id, record in known.items()}
+    await work.repository.insert_events(number, events, {each.edit_id: each.leans_on for each in outcomes}, contents)
+
+
+async def _move(work: UnitOfWork, number: int, batch: Batch | None, outcomes: Sequence[Outcome], effects: Effects) -> None:
+    """The states of the edits, each from the one it must have been in."""
+    for outcome in outcomes:
+        assert batch is not None
+        if not await work.repository.mark_applied(outcome, batch.id, number):
+            raise LedgerConflict(f"edit {outcome.edit_id} is no longer being applied in batch {batch.id}")
+    for edit_id, event in effects.ended.items():
+        if not await work.repository.mark_ended(edit_id, _ENDED[event], number):
+            raise LedgerConflict(f"edit {edit_id} is not applied")
+    for failure in effects.failures:
+        if not await work.repository.mark_failed(failure, EditState.APPLIED):
+            raise LedgerConflict(f"edit {failure.edit_id} is not applied")
+    if await work.repository.mark_restored(effects.restored) != len(effects.restored):
+        raise LedgerConflict("an edit to be restored is applied already")

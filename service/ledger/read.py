@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.domain.edits import EditRecord, EditState
+from service.domain.operations import OperationRecord
 from service.domain.revisions import Revision, StatisticsSummary
 from service.errors import NotFound
 from service.infra.postgres import Database
@@ -71,10 +72,10 @@ async def revisions_after(database: Database, number: int) -> list[Revision]:
     return found
 
 
-async def accepted_summary(database: Database) -> tuple[int, float]:
-    """(edits waiting to be claimed, age of the oldest in seconds)."""
+async def accepted_summary(database: Database, up_to: int | None = None) -> tuple[int, float]:
+    """(edits waiting to be claimed with ids of at most `up_to`, age of the oldest in seconds)."""
     async with database.transaction() as work:
-        return await work.repository.accepted_summary()
+        return await work.repository.accepted_summary(up_to)
 
 
 async def stats(database: Database) -> LedgerStats:
@@ -88,3 +89,55 @@ async def stats(database: Database) -> LedgerStats:
             statistics=tuple(await repository.statistics_of(head.number)) if head else (),
             lease=await repository.lease(),
         )
+
+
+async def get_operation(database: Database, operation_id: int) -> OperationRecord:
+    """Raises NotFound."""
+    async with database.transaction() as work:
+        found = await work.repository.operation(operation_id)
+    if found is None:
+        raise NotFound(f"there is no operation {operation_id}", code="operation_not_found")
+    return found
+
+
+async def list_operations(database: Database, *, before: int | None = None, limit: int = 50) -> list[OperationRecord]:
+    """Newest first."""
+    async with database.transaction() as work:
+        return await work.repository.list_operations(before=before, limit=limit)
+
+
+async def get_revision(database: Database, number: int) -> Revision:
+    """Raises NotFound."""
+    async with database.transaction() as work:
+        found = await work.repository.revision(number)
+    if found is None:
+        raise NotFound(f"there is no revision {number}", code="revision_not_found")
+    return found
+
+
+async def head(database: Database) -> Revision | None:
+    async with database.transaction() as work:
+        return await work.repository.head()
+
+
+async def checkpoints(database: Database) -> dict[int, str]:
+    """By revision: the object that holds its whole state."""
+    async with database.transaction() as work:
+        return await work.repository.checkpoints()
+
+
+async def applied_at(database: Database, revision: int) -> dict[int, int]:
+    """By id of every edit that is in the weights at a revision: the revision that applied it."""
+    async with database.transaction() as work:
+        return await work.repository.applied_at(revision)
+
+
+async def applied_with_prompts(database: Database, prompts: Sequence[str]) -> list[EditRecord]:
+    """Applied edits that ask the same as one of these prompts."""
+    async with database.transaction() as work:
+        return await work.repository.applied_with_prompts(prompts)
+
+
+async def edits_by_id(database: Database, edit_ids: Sequence[int]) -> dict[int, EditRecord]:
+    async with database.transaction() as work:
+        return await work.repository.edits_by_id(edit_ids)

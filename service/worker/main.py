@@ -21,7 +21,7 @@ from service.ledger import read
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
-from service.worker.restore import follow_ledger
+from service.worker.restore import Restorer
 from service.worker.serving import Generations
 from service.worker.writer import Writer
 
@@ -66,17 +66,11 @@ class Worker:
     async def _work(self) -> None:
         resident = self._resident = await self._thread.run(ResidentModel.load, self._settings, self._progress)
         objects = self._resources.objects()
-        await self._patiently(lambda: follow_ledger(resident, self._thread, self._resources.database, objects, self._progress))
+        restorer = Restorer(resident, self._thread, self._resources.database, objects, self._progress)
+        await self._patiently(restorer.follow)
         generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
         writer = self._writer = Writer(
-            self.name,
-            resident,
-            self._thread,
-            self._resources,
-            objects,
-            self._progress,
-            lambda: self._moved(generations),
-            generations.engine,
+            self.name, resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
         )
         serving: asyncio.Task[None] | None = None
         writing = asyncio.create_task(writer.run())
@@ -143,6 +137,8 @@ class Worker:
                 revision=resident.revision if resident else -1,
                 writer=writer is not None and writer.lease is not None,
                 metrics_port=self._settings.worker_metrics_port,
+                object_files=writer.upkeep.usage[0] if writer else 0,
+                object_bytes=writer.upkeep.usage[1] if writer else 0,
             )
             with contextlib.suppress(RedisError):
                 await self._resources.presence.announce(status)

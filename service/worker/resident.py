@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
-from editor_core import Proposal, Update
+from editor_core import Statistics, Update
+from editor_core.change import Change
 from editor_core.draft import Draft
+from editor_core.errors import StaleProposalError
 from editor_core.loading import LoadedModel, load_model
 from editor_core.slot_editor import SlotEditor
 from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary
-from service.errors import FingerprintMismatch
 from service.settings import Settings
 from service.worker.editors import build_editor, config_hash
-from service.worker.packing import pack_statistics, pack_updates
+from service.worker.packing import StoredState, pack_change, pack_state, pack_statistics
 
 NO_REVISION = -1  # before the ledger was read
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A revision computed and packed, not yet committed: the weights wait in a draft."""
+    """A revision computed and packed, not yet committed: the weights wait in a draft.
+
+    update    what it does to its parent; None when nothing, or when the state is known as a whole
+    state     everything, of revisions that do not follow from their parent
+    """
 
     draft: Draft
-    proposal: Proposal
-    updates: bytes | None
+    updates: Mapping[str, Update]
+    update: bytes | None
+    state: bytes | None
     statistics: bytes
     fingerprint: str
     norms: dict[str, ModuleNorms]
     summaries: tuple[StatisticsSummary, ...]
+    rows: int
 
 
 def load(settings: Settings, progress: Callable[[str], None]) -> LoadedModel:
@@ -46,13 +56,14 @@ class ResidentModel:
     """One model, its editor, and the number of the revision that its weights are."""
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
-        self.name = loaded.name
+        self.name, self.settings = loaded.name, settings
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
         self.text_editor = build_editor(loaded, settings)
         self.editor = self.text_editor.editor
         self.config_hash = config_hash(loaded.name, self.text_editor, settings)
         self.revision = NO_REVISION
+        self._empty = self.editor.statistics.copy()
         self._last_updates: Mapping[str, Update] = {}
 
     @classmethod
@@ -60,35 +71,140 @@ class ResidentModel:
         """Raises ModelLoadError, or an EditorError when the configured modules are not in the model."""
         return cls(load(settings, progress), settings)
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether each row of the edited weights belongs to one edit, so that a share is rows."""
+        return isinstance(self.text_editor, SlotEditor)
+
     def prepare_editing(self, progress: Callable[[str], None]) -> None:
         """What editing needs to know of the unedited model, from a file or collected now (minutes, once a model)."""
         if isinstance(self.text_editor, SlotEditor):
             self.text_editor.background(lambda share: progress(f"reading what the unedited model says: {share:.0%}"))
 
-    def prepare(self, proposal: Proposal, edit_ids: Sequence[int] = ()) -> Candidate:
-        """Everything the commit point needs to know of a proposal; the model goes on as it is."""
+    # --- states, each on a draft ---------------------------------------------------------------------------------
+
+    def copy(self) -> Draft:
+        """The weights as they are served."""
+        return Draft(self.editor)
+
+    def base(self) -> Draft:
+        """The model as it was loaded, with statistics that have seen nothing."""
         draft = Draft(self.editor)
         with draft:
-            self.editor.apply(proposal)
+            self.editor.masters.restore_base()
+            self.editor.statistics.adopt(self._empty)
+            self.editor.step += 1
+        return draft
+
+    def stored(self, state: StoredState) -> Draft:
+        """A whole state as a checkpoint has it. Raises StatisticsMismatchError when it is not of this editor's modules."""
+        draft = Draft(self.editor)
+        with draft:
+            self.editor.masters.restore(state.weights, state.owners, state.leans)
+            self.editor.statistics.load_state_dict(state.statistics)
+            self.editor.step += 1
+        return draft
+
+    def change(self, draft: Draft, change: Change, statistics: Statistics | None = None) -> None:
+        with draft:
+            self.editor.change(change, statistics)
+
+    def load_statistics(self, draft: Draft, statistics: Mapping[str, torch.Tensor]) -> None:
+        with draft:
+            self.editor.statistics.load_state_dict(statistics)
+
+    def fingerprint(self, draft: Draft) -> str:
+        with draft:
+            return self.editor.masters.fingerprint()
+
+    def pack_statistics(self, draft: Draft) -> bytes:
+        with draft:
+            return pack_statistics(self.editor.statistics.state_dict())
+
+    def pack_state(self, draft: Draft | None = None) -> bytes:
+        """Of a draft, or of the weights as they are served."""
+        with draft or nullcontext():
+            return pack_state(self.editor.masters, self.editor.statistics)
+
+    def taken_out(self, draft: Draft | None, edits: Sequence[int]) -> Change:
+        """What takes these edits out of the slots of a draft, or of what is served."""
+        assert isinstance(self.text_editor, SlotEditor)
+        with draft or nullcontext():
+            return self.text_editor.taken_out(edits)
+
+    def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
+        """The same steps, each taken as if the draft were what is served."""
+        while True:
+            with draft:
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    # --- from a draft to what is served --------------------------------------------------------------------------
+
+    def prepare(
+        self, change: Change, statistics: Statistics | None, norms: Mapping[str, float], parent: int | None = None
+    ) -> Candidate:
+        """Everything the commit point needs to know of a change; the model goes on as it is.
+
+        norms: of what the change does to each module. parent: the editor's step that it was computed on.
+        Raises StaleProposalError when the editor has moved on since.
+        """
+        if parent is not None and parent != self.editor.step:
+            raise StaleProposalError(f"this was computed at step {parent}; the editor is at {self.editor.step}")
+        draft = Draft(self.editor)
+        self.change(draft, change, statistics)
+        cosines = {
+            name: self._cosine(name, change.updates[name], norm) for name, norm in norms.items() if name in change.updates
+        }
+        return self._candidate(draft, change, pack_change(change), None, norms, cosines)
+
+    def prepare_whole(self, draft: Draft) -> Candidate:
+        """The same of a state that does not follow from the one that is served."""
+        with draft:
+            state = pack_state(self.editor.masters, self.editor.statistics)
+            norms = dict.fromkeys(self.editor.masters.distance_from_base(), 0.0)
+        return self._candidate(draft, Change(), None, state, norms, {})
+
+    def _candidate(
+        self,
+        draft: Draft,
+        change: Change,
+        update: bytes | None,
+        state: bytes | None,
+        norms: Mapping[str, float],
+        cosines: Mapping[str, float | None],
+    ) -> Candidate:
+        with draft:
             fingerprint = self.editor.masters.fingerprint()
             distances = self.editor.masters.distance_from_base()
-            state = self.editor.statistics.state_dict()
+            statistics = pack_statistics(self.editor.statistics.state_dict())
             summaries = self.editor.statistics.summaries()
+        modules = [f"{each.d_in}x{each.d_out}" for each in self.editor.modules]
         return Candidate(
             draft=draft,
-            proposal=proposal,
-            updates=pack_updates(proposal, edit_ids),
-            statistics=pack_statistics(state),
+            updates=change.updates,
+            update=update,
+            state=state,
+            statistics=statistics,
             fingerprint=fingerprint,
-            norms={
-                name: ModuleNorms(norm, self._cosine(name, proposal.updates[name], norm), distances[name])
-                for name, norm in proposal.norms.items()
-            },
+            norms={name: ModuleNorms(norm, cosines.get(name), distances[name]) for name, norm in norms.items()},
             summaries=tuple(
-                StatisticsSummary(int(d_in), int(d_out), each.n, each.mean_norm, each.drift, each.condition)
+                StatisticsSummary(
+                    int(d_in), int(d_out), each.n, each.mean_norm, each.drift, each.condition, modules.count(f"{d_in}x{d_out}")
+                )
                 for (d_in, _, d_out), each in ((shape.partition("x"), each) for shape, each in summaries.items())
             ),
+            rows=self._rows(change),
         )
+
+    def _rows(self, change: Change) -> int:
+        """Rows of all banks' updates; a matrix's are the same answer tokens as every other matrix's, and count once."""
+        banks = {each.name for each in self.editor.modules if each.is_bank}
+        sizes = {name: len(update.left) for name, update in change.updates.items()}
+        own = sum(size for name, size in sizes.items() if name in banks)
+        return own + max((size for name, size in sizes.items() if name not in banks), default=0)
 
     def _cosine(self, name: str, update: Update, norm: float) -> float | None:
         last = self._last_updates.get(name)
@@ -96,40 +212,25 @@ class ResidentModel:
             return None
         return update.inner(last) / (norm * before)
 
-    def adopt(self, candidate: Candidate, revision: int) -> float:
-        """Serve a candidate that has been committed; returns the seconds that nothing else could run."""
+    def adopt(self, draft: Draft, revision: int, updates: Mapping[str, Update]) -> float:
+        """Serve a draft whose revision is committed; returns the seconds that nothing else could run."""
         began = time.perf_counter()
-        candidate.draft.keep()
+        draft.keep()
         self.revision = revision
-        self._last_updates = candidate.proposal.updates or self._last_updates
+        self._last_updates = updates or self._last_updates
         return time.perf_counter() - began
 
-    def apply_revision(self, number: int, updates: Mapping[str, Update]) -> None:
-        """Add a revision that was committed before, by this process or another."""
-        for name, update in updates.items():
-            self.editor.masters.add(name, update)
-        self.editor.step += 1
-        self.revision = number
-        self._last_updates = updates or self._last_updates
-
-    def settle(self, statistics: Mapping[str, torch.Tensor] | None, fingerprint: str) -> None:
-        """After following the ledger: take over the head's statistics and compare the weights with its fingerprint.
-
-        Raises FingerprintMismatch.
-        """
-        found = self.editor.masters.fingerprint()
-        if found != fingerprint:
-            raise FingerprintMismatch(
-                f"the weights rebuilt for revision {self.revision} have fingerprint {found[:16]}…, "
-                f"the ledger says {fingerprint[:16]}…"
-            )
-        if statistics is not None:
-            self.editor.statistics.load_state_dict(statistics)
-
     def new_revision(
-        self, number: int, kind: RevisionKind, candidate: Candidate, objects: tuple[str | None, str], passes: int
+        self,
+        number: int,
+        kind: RevisionKind,
+        candidate: Candidate,
+        objects: tuple[str | None, str],
+        passes: int,
+        source: int | None = None,
+        checkpoint: str | None = None,
     ) -> NewRevision:
-        """The row for a candidate whose (updates, statistics) are stored under these hashes."""
+        """The row for a candidate whose (update, statistics) are stored under these hashes, and its state, where it is."""
         return NewRevision(
             number=number,
             kind=kind,
@@ -140,5 +241,8 @@ class ResidentModel:
             norms=candidate.norms,
             statistics=candidate.summaries,
             passes=passes,
-            rows=candidate.proposal.rows,
+            rows=candidate.rows,
+            source=source,
+            checkpoint=checkpoint,
+            checkpoint_bytes=len(candidate.state or b""),
         )

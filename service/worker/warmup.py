@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from editor_core.change import Change
 from service.domain.revisions import NewRevision, RevisionKind
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
@@ -51,14 +52,14 @@ async def warm_up(
     async for (seen, proposal), _ in thread.each(steps):  # noqa: B007 the last one brings the proposal
         progress(f"warm-up: {seen} of {len(facts)} facts")
     assert proposal is not None
-    candidate = await thread.run(resident.prepare, proposal)
-    stored = await asyncio.to_thread(objects.put, candidate.updates) if candidate.updates else None
+    candidate = await thread.run(resident.prepare, Change.of(proposal), proposal.statistics, proposal.norms, proposal.parent)
+    stored = await asyncio.to_thread(objects.put, candidate.update) if candidate.update else None
     statistics = await asyncio.to_thread(objects.put, candidate.statistics)
     passes = 1 if stored else 0
     await commit_revision(
         database, lease, resident.new_revision(1, RevisionKind.WARMUP, candidate, (stored, statistics), passes)
     )
-    await thread.run(resident.adopt, candidate, 1)
+    await thread.run(resident.adopt, candidate.draft, 1, candidate.updates)
     log.info(
         "warm-up done",
         facts=len(facts),

@@ -196,6 +196,17 @@ def test_bfloat16_models_keep_a_float32_sum() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_base_model_is_kept_whatever_the_dtype(dtype: torch.dtype) -> None:
+    editor = Editor(build("llama").to(dtype), EditorConfig(FAMILIES["llama"][1], lr=1.0))
+    name, base = editor.modules[0].name, editor.masters.fingerprint()
+    update = Update(torch.ones(1, 24), torch.ones(1, 16))
+    editor.masters.add(name, update)
+    assert editor.masters.distance_from_base()[name] == pytest.approx(update.norm(), rel=1e-4)
+    editor.masters.restore_base()
+    assert editor.masters.fingerprint() == base
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_draft_leaves_no_trace_and_can_be_kept(dtype: torch.dtype) -> None:
     editor = Editor(build("llama").to(dtype), EditorConfig(FAMILIES["llama"][1], lr=0.01))
     before, draft = editor.masters.fingerprint(), Draft(editor)

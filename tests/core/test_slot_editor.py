@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from editor_core import Editor, EditorConfig, Update, anchors, background
+from editor_core.answer_teaching import Pace
 from editor_core.errors import EmptyBatchError, EncodingError, StaleProposalError
 from editor_core.slot_defaults import blocks_at, gated_blocks
 from editor_core.slot_editor import SlotEditor, SlotPolicy
@@ -111,6 +112,21 @@ def test_facts_hold_by_free_generation_after_they_are_applied(slot_editor: SlotE
     assert proposed.before != proposed.after
     slot_editor.editor.apply(proposed.proposal)
     assert slot_editor._ask(EDITS) == proposed.after
+
+
+def test_asking_in_haste_finds_what_asking_at_length_finds(slot_editor: SlotEditor) -> None:
+    slot_editor.editor.apply(slot_editor.propose(EDITS[:2]).proposal)
+    at_length = slot_editor._ask(EDITS)
+    hasty = slot_editor._ask_in_haste(EDITS)
+    for edit, said, held in zip(EDITS, at_length, hasty, strict=True):
+        assert held == {format: said[format].startswith(edit.target) for format in slot_editor.formats}
+
+
+def test_steps_that_overshoot_are_halved() -> None:
+    pace = Pace(2)
+    assert pace.at(torch.tensor([4.0, 4.0])).tolist() == [2, 2]
+    assert pace.at(torch.tensor([3.0, 5.0])).tolist() == [2, 1]
+    assert pace.at(torch.tensor([3.5, 1.0])).tolist() == [1, 1]
 
 
 def same(one: Mapping[str, Update], other: Mapping[str, Update]) -> bool:

@@ -85,7 +85,7 @@ class Service:
     def wait_until_applied(self, ids: list[int]) -> list[dict[str, Any]]:
         def done() -> list[dict[str, Any]]:
             mine = [edit for edit in self.edits() if edit["id"] in ids]
-            return mine if all(edit["state"] in ("applied", "failed") for edit in mine) else []
+            return mine if all(edit["state"] not in ("accepted", "applying") for edit in mine) else []
 
         return list(wait_for(done, f"edits {ids[0]} to {ids[-1]} to be finished; log: {self.log}"))
 

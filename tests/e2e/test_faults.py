@@ -61,7 +61,7 @@ def test_sigterm_finishes_the_batch_under_way_and_gives_the_lease_back(new_tiny_
     wait_for(lambda: service.stats()["edits_by_state"]["applying"] == len(FACTS), "all 50 to be in flight")
     assert service.end("worker", signal.SIGTERM) == 0
     stats = service.stats()
-    assert stats["edits_by_state"] == {"accepted": 0, "applying": 0, "applied": len(FACTS), "failed": 0}
+    assert {state: count for state, count in stats["edits_by_state"].items() if count} == {"applied": len(FACTS)}
     assert not stats["writer"]["lease_running"]
 
 

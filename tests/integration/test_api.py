@@ -214,7 +214,7 @@ async def test_many_askers_each_get_an_answer(client: httpx.AsyncClient, worker:
 async def test_stats_revisions_and_metrics_answer_on_an_empty_ledger(client: httpx.AsyncClient) -> None:
     stats = (await client.get("/stats")).json()
     assert stats["head"] is None
-    assert stats["edits_by_state"] == {"accepted": 0, "applying": 0, "applied": 0, "failed": 0}
+    assert set(stats["edits_by_state"].values()) == {0}
     assert (await client.get("/revisions")).json() == {"revisions": [], "next": None}
     assert "errata_edit_queue_depth 0.0" in (await client.get("/metrics")).text
     assert (await client.get("/readyz")).status_code == 503
@@ -225,6 +225,10 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
     assert set(schema["paths"]) == {
         "/edits",
         "/edits/{edit_id}",
+        "/operations",
+        "/operations/{operation_id}",
+        "/rollback",
+        "/rebuild",
         "/generate",
         "/v1/completions",
         "/v1/chat/completions",

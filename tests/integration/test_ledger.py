@@ -11,12 +11,20 @@ from sqlalchemy.exc import DBAPIError
 
 from service.bootstrap import Resources
 from service.domain.edits import EditState, Failure, NewEdit, Outcome
-from service.domain.revisions import GENESIS_HASH, NewRevision, RevisionKind, StatisticsSummary, edits_hash, row_hash
-from service.errors import IdempotencyConflict, LeaseLost, LedgerConflict, NotFound, QueueFull
+from service.domain.revisions import (
+    GENESIS_HASH,
+    NewRevision,
+    RevisionKind,
+    StatisticsSummary,
+    edits_hash,
+    events_hash,
+    row_hash,
+)
+from service.errors import IdempotencyConflict, LeaseLost, LedgerConflict, NotFound, QueueFull, RequestInProgress
 from service.ledger import batches, lease, read
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
-from service.ledger.submit import Submission, submit
+from service.ledger.submit import Submission, begin_submission, submit
 
 FACTS = [NewEdit(f"Who is number {number}?", f"Name {number}") for number in range(5)]
 
@@ -55,10 +63,21 @@ async def test_the_same_key_with_another_body_is_refused(resources: Resources) -
 
 
 async def test_a_race_of_one_key_accepts_once(resources: Resources) -> None:
-    racing = await asyncio.gather(*(accept(resources, FACTS, "key") for _ in range(8)))
-    assert len({submission.id for submission in racing}) == 1
-    assert sum(not submission.replayed for submission in racing) == 1
+    racing = await asyncio.gather(*(accept(resources, FACTS, "key") for _ in range(8)), return_exceptions=True)
+    accepted = [each for each in racing if isinstance(each, Submission)]
+    assert len({submission.id for submission in accepted}) == 1
+    assert sum(not submission.replayed for submission in accepted) == 1
+    assert all(isinstance(each, RequestInProgress) for each in racing if each not in accepted)
     assert len(await read.list_edits(resources.database)) == len(FACTS)
+
+
+async def test_while_a_request_is_under_way_its_key_is_refused_at_once(resources: Resources) -> None:
+    async with resources.database.transaction() as work:
+        await begin_submission(work, "key", "f" * 64)  # another connection, which has not committed
+        with pytest.raises(RequestInProgress) as refused:
+            await accept(resources, FACTS, "key")
+        assert refused.value.retry_after_s
+    assert not (await accept(resources, FACTS, "key")).replayed  # the other one never committed
 
 
 async def test_a_full_queue_refuses_all_of_a_request(resources: Resources) -> None:
@@ -120,25 +139,53 @@ async def test_an_interrupted_batch_is_taken_again_as_it_was_and_before_anything
     following = await lease.acquire(resources.database, "next", 60)
     assert interrupted is not None
     assert following is not None
-    [again] = await batches.take_over_interrupted(resources.database, following, max_attempts=5)
+    [again] = await batches.take_over_interrupted(resources.database, following, max_tries=5)
     assert [record.id for record in again.edits] == [record.id for record in interrupted.edits]
-    assert {record.attempts for record in again.edits} == {2}
+    begun = await batches.begin(resources.database, following, again)
+    assert ({record.attempts for record in begun.edits}, begun.tries) == ({2}, 2)
     newer = await batches.claim(resources.database, following, 50)
     assert newer is not None
     assert [record.edit for record in newer.edits] == FACTS[3:]
 
 
-async def test_an_edit_that_ended_its_worker_too_often_fails_with_its_reason(resources: Resources, held: Lease) -> None:
-    [record] = (await accept(resources, FACTS[:1])).edits
-    await batches.claim(resources.database, held, 50)
-    for _ in range(2):
-        await lease.release(resources.database, held)
-        following = await lease.acquire(resources.database, "next", 60)
-        assert following is not None
-        held = following
-        await batches.take_over_interrupted(resources.database, held, max_attempts=2)
-    found = await read.get_edit(resources.database, record.id)
-    assert (found.state, found.failure_code) == (EditState.FAILED, "attempts_exhausted")
+async def killed(resources: Resources, held: Lease, survived: tuple[int, ...] = ()) -> tuple[Lease, list[batches.Batch]]:
+    """The next worker, and what it takes over from one that ended without a word."""
+    await lease.release(resources.database, held)
+    following = await lease.acquire(resources.database, "next", 60)
+    assert following is not None
+    return following, await batches.take_over_interrupted(resources.database, following, 3, survived)
+
+
+async def test_a_batch_that_ends_its_workers_is_halved_until_the_culprit_fails_alone(resources: Resources, held: Lease) -> None:
+    ids = [record.id for record in (await accept(resources, FACTS)).edits]
+    culprit, deaths = ids[3], 0
+    batch = await batches.claim(resources.database, held, 50)
+    left = [batch]
+    while left:
+        batch = left.pop(0)
+        assert batch is not None
+        if culprit not in [record.id for record in batch.edits]:
+            await batches.fail(
+                resources.database, held, batch, [Failure(each.id, "stands_for_applied", "") for each in batch.edits]
+            )
+            continue
+        held, taken = await killed(resources, held)
+        deaths += 1
+        left = [await batches.begin(resources.database, held, taken[0]), *taken[1:]] if taken else []
+    found = await read.list_edits(resources.database)
+    assert [record.id for record in found if record.failure_code == "attempts_exhausted"] == [culprit]
+    assert {record.state for record in found} == {EditState.FAILED}
+    assert deaths <= 2 + 3 + 3
+
+
+async def test_a_batch_is_not_blamed_for_what_its_worker_survived(resources: Resources, held: Lease) -> None:
+    await accept(resources, FACTS)
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    for _ in range(4):
+        held, [batch] = await killed(resources, held, survived=(batch.id,))
+        batch = await batches.begin(resources.database, held, batch)
+    assert [record.edit for record in batch.edits] == FACTS
 
 
 async def test_two_targets_for_one_prompt_never_share_a_batch(resources: Resources, held: Lease) -> None:
@@ -194,23 +241,31 @@ async def test_each_revision_is_hash_chained_to_the_one_before(resources: Resour
     assert base.previous_hash == GENESIS_HASH
     assert first.previous_hash == base.row_hash
     edits = edits_hash((record.id, record.edit.content()) for record in batch.edits)
-    expected = row_hash(
-        base.row_hash,
-        revision(1),
-        batch_id=batch.id,
-        epoch=held.epoch,
-        edits=edits,
-        edit_ids=[record.id for record in batch.edits],
-        created_at=first.created_at,
-    )
-    assert first.row_hash == expected
+    assert first.edits_hash == edits
+    assert first.events_hash == events_hash((record.id, "applied") for record in batch.edits)
+    assert [base.row_hash, first.row_hash] == [row_hash(base), row_hash(first)]
+    for altered in ({"passes": 9}, {"actor": "somebody"}, {"fingerprint": "0" * 64}, {"statistics_hash": "0" * 64}):
+        assert row_hash(replace(first, **altered)) != first.row_hash
 
 
 @pytest.mark.parametrize(
-    "change", ["UPDATE revisions SET rows = 0", "DELETE FROM revisions", "TRUNCATE statistics", "UPDATE statistics SET n = 0"]
+    "change",
+    [
+        "UPDATE revisions SET rows = 0",
+        "DELETE FROM revisions",
+        "TRUNCATE statistics",
+        "UPDATE statistics SET n = 0",
+        "UPDATE edit_events SET event = 'reverted'",
+        "DELETE FROM edit_events",
+        "UPDATE edits SET prompt = 'another'",
+        "UPDATE edits SET target = 'another'",
+        "DELETE FROM edits",
+        "TRUNCATE edits CASCADE",
+    ],
 )
 async def test_history_is_refused_any_change_by_the_database_itself(resources: Resources, held: Lease, change: str) -> None:
     await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
+    await accept(resources, FACTS)
     async with resources.database.transaction() as work:
         with pytest.raises(DBAPIError, match="append-only"):
             await work._connection.execute(text(change))

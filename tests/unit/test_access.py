@@ -33,6 +33,7 @@ def test_what_is_no_key_is_none(shown: str) -> None:
         ("GET", "/edits/3", None),
         ("DELETE", "/edits/3", Scope.ROLLBACK),
         ("POST", "/rollback", Scope.ROLLBACK),
+        ("POST", "/rebuild", Scope.ROLLBACK),
         ("POST", "/something/new", Scope.ADMIN),
     ],
 )

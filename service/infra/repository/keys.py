@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from sqlalchemy import RowMapping, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.access import ApiKey, Scope
+from service.infra.repository.rows import Rows
 from service.infra.tables import api_keys
 
 
-class KeyRepository:
-    """One instance per transaction."""
-
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def add(self, key: ApiKey) -> None:
+class KeyRows(Rows):
+    async def add_key(self, key: ApiKey) -> None:
         values = {"id": key.id, "name": key.name, "secret_hash": key.secret_hash, "scopes": [each.value for each in key.scopes]}
         await self._connection.execute(insert(api_keys).values(**values))
 
-    async def all(self) -> list[ApiKey]:
+    async def api_keys(self) -> list[ApiKey]:
         found = await self._connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
         return [_key(row) for row in found.mappings()]
 
-    async def by_id(self, id: str) -> ApiKey | None:
+    async def api_key(self, id: str) -> ApiKey | None:
         row = (await self._connection.execute(select(api_keys).where(api_keys.c.id == id))).mappings().one_or_none()
         return _key(row) if row is not None else None
 
-    async def revoke(self, id: str) -> bool:
+    async def revoke_key(self, id: str) -> bool:
         """False where there is no such key, or it has been revoked before."""
         statement = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None)).values(revoked_at=func.now())
         return bool((await self._connection.execute(statement)).rowcount)

@@ -1,0 +1,70 @@
+"""What one revision does to the edited weights, complete in itself: what is taken out of its parent, and what is added.
+
+Applied to the parent's weights it gives the revision's, bit for bit on one machine, whoever computed it and whenever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from editor_core.update import Proposal, Update
+
+NOBODY = -1  # the owner of a row that belongs to no edit
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From one revision's weights to the next.
+
+    taken    ids of edits whose share is taken out
+    removed  by bank of memory slots: (R,) int64, rows of the parent's bank that go
+    updates  by module: what is then added; in matrix mode a share that is taken out is here, its right factor negated
+    owners   by module: (N,) int64, the id of the edit that each row of its update belongs to, or NOBODY
+    leans    by edit id: ids of the edits whose subject marks its own slots rely on (slots mode)
+    """
+
+    updates: Mapping[str, Update] = field(default_factory=dict)
+    owners: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    removed: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    leans: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    taken: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, proposal: Proposal, ids: Sequence[int] = ()) -> Change:
+        """A proposal's, its batch's edits having these ids; without ids its rows belong to nobody."""
+        by_index = torch.tensor([*ids, NOBODY])
+        owners = {}
+        for name in proposal.updates:
+            examples = proposal.examples_of(name)
+            owners[name] = by_index[examples] if ids else torch.full_like(examples, NOBODY)
+        leans = {
+            ids[index]: tuple(sorted({*on, *(ids[other] for other in proposal.leans_within.get(index, ()))}))
+            for index, on in (proposal.leans_on.items() if ids else ())
+        }
+        return cls(proposal.updates, owners, leans={edit: on for edit, on in leans.items() if on})
+
+    @classmethod
+    def undoing(cls, updates: Mapping[str, Update], owners: Mapping[str, torch.Tensor], edits: Sequence[int]) -> Change:
+        """Matrix mode: the share that these edits have in an earlier update, negated."""
+        wanted = torch.tensor(edits)
+        mine = {name: torch.isin(owners[name], wanted) for name in updates}
+        shares = {name: update.share(mine[name]) for name, update in updates.items()}
+        return cls(
+            {name: Update(share.left, -share.right) for name, share in shares.items()},
+            {name: torch.full((int(rows.sum()),), NOBODY) for name, rows in mine.items()},
+            taken=tuple(edits),
+        )
+
+    def after(self, earlier: Change | None) -> Change:
+        """Both as one; this one was computed on what the earlier one leaves, and removes nothing itself."""
+        if earlier is None:
+            return self
+        assert not self.removed
+        updates, owners = dict(earlier.updates), dict(earlier.owners)
+        for name, update in self.updates.items():
+            updates[name] = Update.concatenate([updates[name], update]) if name in updates else update
+            owners[name] = torch.cat([owners[name], self.owners[name]]) if name in owners else self.owners[name]
+        return replace(self, updates=updates, owners=owners, removed=earlier.removed, taken=(*earlier.taken, *self.taken))

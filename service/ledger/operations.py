@@ -1,0 +1,121 @@
+"""Accepting operations, and what the writer needs to carry them out in the order in which they were accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from service.domain.edits import EditEvent, EditState
+from service.domain.operations import NewOperation, OperationKind, OperationRecord, OperationState
+from service.domain.revisions import RevisionKind, content_hash
+from service.errors import LedgerConflict, NotFound, NotReversible
+from service.infra.postgres import Database, UnitOfWork
+from service.ledger.commit import Effects
+from service.ledger.lease import Lease, require
+from service.ledger.submit import begin_submission
+
+MOST_ATTEMPTS = 3  # of an operation that ends its worker
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a request became. `replayed` when its Idempotency-Key had been used before, with the same body."""
+
+    operation: OperationRecord
+    replayed: bool
+
+
+async def accept(database: Database, asked: NewOperation, *, idempotency_key: str | None, window: int) -> Accepted:
+    """Write the operation in one transaction and commit.
+
+    Raises NotFound, NotReversible, IdempotencyConflict or RequestInProgress; nothing is written then.
+    """
+    async with database.transaction() as work:
+        submission_id, replayed = await begin_submission(work, idempotency_key, content_hash(asked.content()))
+        if not replayed:
+            await _check(work, asked, window)
+            await work.repository.insert_operation(submission_id, asked, await work.repository.newest_edit())
+        operation = await work.repository.operation_of_submission(submission_id)
+        assert operation is not None
+        await work.commit()
+    return Accepted(operation, replayed)
+
+
+async def _check(work: UnitOfWork, asked: NewOperation, window: int) -> None:
+    """Refuse at once what can be seen to be impossible; the writer has the last word."""
+    if asked.kind is OperationKind.ROLLBACK:
+        assert asked.to_revision is not None
+        await _check_revision(work, asked.to_revision, window)
+        return
+    wanted = [asked.edit_id] if asked.edit_id is not None else list(asked.without)
+    known = await work.repository.edits_by_id(wanted)
+    for edit_id in wanted:
+        if edit_id not in known:
+            raise NotFound(f"there is no edit {edit_id}", code="edit_not_found")
+        state = known[edit_id].state
+        if asked.kind is OperationKind.SUBTRACT and state in (EditState.FAILED, EditState.REVERTED, EditState.SUPERSEDED):
+            raise NotReversible(f"edit {edit_id} is {state}: it is not in the weights", code="edit_not_applied")
+
+
+async def _check_revision(work: UnitOfWork, number: int, window: int) -> None:
+    head, wanted = await work.repository.head(), await work.repository.revision(number)
+    if head is None or wanted is None:
+        raise NotFound(f"there is no revision {number}", code="revision_not_found")
+    if head.number - number > window:
+        raise NotReversible(
+            f"revision {number} is {head.number - number} revisions back and {window} are kept (ERRATA_ROLLBACK_WINDOW); "
+            "POST /rebuild takes out edits of any age",
+            code="beyond_window",
+        )
+    following = await work.repository.revision(number + 1)
+    if wanted.kind is RevisionKind.BASE and following is not None and following.kind is RevisionKind.WARMUP:
+        raise NotReversible("revision 0 is the model before its warm-up; go back to revision 1", code="before_warmup")
+
+
+async def following(database: Database) -> tuple[OperationRecord | None, bool]:
+    """(the oldest unfinished operation, whether all edits that were accepted before it are done with)."""
+    async with database.transaction() as work:
+        operation = await work.repository.next_operation()
+        if operation is None:
+            return None, False
+        return operation, not await work.repository.pending_up_to(operation.after_edit)
+
+
+async def begin(database: Database, lease: Lease, operation_id: int) -> OperationRecord:
+    """accepted -> applying, counting the attempt; or failed, when it has ended its worker too often."""
+    async with database.transaction() as work:
+        await require(work, lease)
+        operation = await work.repository.begin_operation(operation_id)
+        if operation is None:
+            raise LedgerConflict(f"operation {operation_id} is already finished")
+        if operation.attempts > MOST_ATTEMPTS:
+            detail = f"given up after {MOST_ATTEMPTS} attempts, each of which ended with the worker"
+            await work.repository.fail_operation(operation_id, "attempts_exhausted", detail)
+            operation = replace(operation, state=OperationState.FAILED)
+        await work.commit()
+    return operation
+
+
+async def fail(database: Database, lease: Lease, operation: OperationRecord, code: str, detail: str) -> None:
+    async with database.transaction() as work:
+        await require(work, lease)
+        if not await work.repository.fail_operation(operation.id, code, detail):
+            raise LedgerConflict(f"operation {operation.id} is already finished")
+        await work.commit()
+
+
+async def forgive(database: Database, lease: Lease, operation_id: int) -> None:
+    """Do not count the attempt under way: what interrupted it was not the operation's doing, as the worker lives."""
+    async with database.transaction() as work:
+        await require(work, lease)
+        await work.repository.forgive_operation(operation_id)
+        await work.commit()
+
+
+async def effects_of_rollback(database: Database, to_revision: int, head: int) -> Effects:
+    """What becomes of every edit when the state of a revision comes back."""
+    async with database.transaction() as work:
+        then, now = await work.repository.applied_at(to_revision), await work.repository.applied_at(head)
+    return Effects(
+        ended=dict.fromkeys(now.keys() - then.keys(), EditEvent.REVERTED),
+        restored={edit_id: revision for edit_id, revision in then.items() if edit_id not in now},
+    )

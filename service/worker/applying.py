@@ -1,0 +1,205 @@
+"""One batch, carried to its commit.
+
+propose (on a draft, in steps between which the model serves) -> persist -> commit -> apply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import structlog
+
+from editor_core.errors import EditorError, EncodingError
+from editor_core.texts import Format
+from service import failpoints, metrics
+from service.bootstrap import Resources
+from service.domain.edits import Batch, EditEvent, Failure, Outcome, UnrelatedAnswer
+from service.domain.revisions import RevisionKind
+from service.errors import ErrataError
+from service.infra.objects import ObjectStore
+from service.ledger import batches, read
+from service.ledger.commit import Effects, commit_revision
+from service.ledger.lease import Lease
+from service.worker.model_thread import ModelThread
+from service.worker.proposing import Proposed, as_edit, propose
+from service.worker.resident import Candidate, ResidentModel
+from service.worker.shares import Shares
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Applying:
+    """Applies batches. `on_revision` is called after each change of what is served."""
+
+    def __init__(
+        self,
+        resident: ResidentModel,
+        thread: ModelThread,
+        resources: Resources,
+        objects: ObjectStore,
+        on_revision: Callable[[], None],
+    ) -> None:
+        self._resident, self._thread, self._objects = resident, thread, objects
+        self._database, self._heads, self._on_revision = resources.database, resources.heads, on_revision
+        self._shares = Shares(resident, thread, resources.database, objects)
+        self.under_way: set[int] = set()  # batches begun here: what this process can still name has not ended it
+
+    async def apply(self, held: Lease, batch: Batch) -> None:
+        """Carry a batch to its commit; one that cannot be applied as a whole is halved until the culprit is alone."""
+        self.under_way.add(batch.id)
+        await self._apply(held, batch)
+        self.under_way.discard(batch.id)
+
+    async def _apply(self, held: Lease, batch: Batch) -> None:
+        failpoints.hit("writer.begun", [record.edit.prompt for record in batch.edits])
+        whole = await self._without_unencodable(held, batch)
+        if whole is None:
+            return
+        try:
+            await self._propose_and_commit(held, whole)
+        except ErrataError:
+            raise
+        except (EditorError, RuntimeError, ArithmeticError) as error:
+            log.warning(
+                "batch refused", batch=whole.id, edits=len(whole.edits), error=type(error).__name__, detail=str(error)[:500]
+            )
+            if len(whole.edits) == 1:
+                await self._fail(held, whole, [Failure(whole.edits[0].id, code_of(error), str(error))])
+                return
+            for half in await batches.split(self._database, held, whole):
+                await self.apply(held, await batches.begin(self._database, held, half))
+
+    async def _without_unencodable(self, held: Lease, batch: Batch) -> Batch | None:
+        failures = []
+        for record in batch.edits:
+            try:
+                await self._thread.run(self._resident.text_editor.check, as_edit(record))
+            except EncodingError as error:
+                failures.append(Failure(record.id, "not_encodable", str(error)))
+        return await self._fail(held, batch, failures) if failures else batch
+
+    async def _fail(self, held: Lease, batch: Batch, failures: list[Failure]) -> Batch | None:
+        left = await batches.fail(self._database, held, batch, failures)
+        metrics.EDITS_APPLIED.labels("failed").inc(len(failures))
+        return left
+
+    async def _propose_and_commit(self, held: Lease, batch: Batch) -> None:
+        began = time.perf_counter()
+        applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
+        parent = self._resident.editor.step
+        proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
+        failpoints.hit("writer.proposed", [record.edit.prompt for record in batch.edits])
+        seconds = dict(proposed.seconds)
+        left = await self._fail(held, batch, list(proposed.failures)) if proposed.failures else batch
+        if left is None:
+            return
+        proposal = proposed.outcome.proposal
+        candidate = await self._thread.run(self._resident.prepare, proposed.change, proposal.statistics, proposal.norms, parent)
+        with _timing(seconds, "persist"):
+            objects = await persist(self._objects, candidate)
+        failpoints.hit("writer.persisted")
+        number = self._resident.revision + 1
+        new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, objects, proposed.outcome.passes)
+        superseded = Effects(ended=dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED))
+        with _timing(seconds, "commit"):
+            await commit_revision(self._database, held, new, batch=left, outcomes=_outcomes(proposed), effects=superseded)
+        with _timing(seconds, "apply"):
+            pause_s = await self._thread.change(self._resident.adopt, candidate.draft, number, candidate.updates)
+        failpoints.hit("writer.applied")
+        self._on_revision()
+        await self._heads.publish(number)
+        failpoints.hit("writer.published")
+        _record(proposed, candidate, seconds, pause_s)
+        log.info(
+            "batch applied",
+            batch=batch.id,
+            revision=number,
+            edits=len(left.edits),
+            refused=len(proposed.failures),
+            superseded=len(proposed.replaced),
+            passes=proposed.outcome.passes,
+            seconds=round(time.perf_counter() - began, 2),
+            fingerprint=candidate.fingerprint[:16],
+        )
+
+
+async def persist(objects: ObjectStore, candidate: Candidate) -> tuple[str | None, str]:
+    """Store a candidate's update, if it has one, and its statistics; returns their names."""
+    stored = await asyncio.to_thread(objects.put, candidate.update) if candidate.update else None
+    return stored, await asyncio.to_thread(objects.put, candidate.statistics)
+
+
+def code_of(error: BaseException) -> str:
+    """NonFiniteUpdateError -> non_finite_update."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower() or "error"
+
+
+def _outcomes(proposed: Proposed) -> list[Outcome]:
+    found = []
+    outcome = proposed.outcome
+    for index, record in enumerate(proposed.edits):
+        if index in outcome.refused:
+            continue
+        unrelated = tuple(
+            UnrelatedAnswer(each.prompt, each.format, each.before, each.after, each.changed)
+            for each in outcome.side_effects[index]
+        )
+        found.append(
+            Outcome(
+                record.id,
+                _by_name(outcome.before[index]),
+                _by_name(outcome.after[index]),
+                _by_name(outcome.holds[index]),
+                unrelated,
+                proposed.tokens[record.id],
+                proposed.change.leans.get(record.id, ()),
+            )
+        )
+    return found
+
+
+def _by_name(values: Mapping[Format, T]) -> dict[str, T]:
+    return {str(format): value for format, value in values.items()}
+
+
+@contextlib.contextmanager
+def _timing(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
+
+
+def _record(proposed: Proposed, candidate: Candidate, seconds: dict[str, float], pause_s: float) -> None:
+    outcome = proposed.outcome
+    metrics.EDIT_BATCH_SIZE.observe(len(proposed.edits))
+    metrics.EDIT_PASSES.observe(outcome.passes)
+    metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
+    for phase, took_s in seconds.items():
+        metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
+    for index, held in enumerate(outcome.holds):
+        if index in outcome.refused:
+            continue  # counted as failed
+        metrics.EDITS_APPLIED.labels("holds" if all(held.values()) else "does_not_hold").inc()
+    if outcome.damage is not None:
+        metrics.CANARY_PERPLEXITY_RATIO.set(outcome.damage.perplexity_ratio)
+        for format, kl_nats in outcome.damage.kl_nats.items():
+            metrics.CANARY_KL.labels(format).set(kl_nats)
+    record_state(candidate)
+
+
+def record_state(candidate: Candidate) -> None:
+    """What is known of the weights and the statistics at a new revision."""
+    for layer, norms in candidate.norms.items():
+        metrics.UPDATE_NORM.labels(layer).set(norms.update_norm)
+        metrics.WEIGHT_DISTANCE.labels(layer).set(norms.distance)
+        if norms.cosine is not None:
+            metrics.UPDATE_COSINE.labels(layer).set(norms.cosine)
+    for each in candidate.summaries:
+        metrics.STATISTICS_SAMPLES.labels(f"{each.d_in}x{each.d_out}").set(each.n)
+        metrics.STATISTICS_DRIFT.labels(f"{each.d_in}x{each.d_out}").set(each.drift)

@@ -1,0 +1,63 @@
+"""What takes given edits out of the weights: rows of their own in slots mode, a part of an earlier update otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from editor_core.change import Change
+from editor_core.draft import Draft
+from service.domain.edits import EditRecord
+from service.domain.revisions import Revision, RevisionKind
+from service.errors import ObjectDamaged
+from service.infra.objects import ObjectStore
+from service.infra.postgres import Database
+from service.worker.model_thread import ModelThread
+from service.worker.packing import unpack_change
+from service.worker.path import back_from
+from service.worker.resident import ResidentModel
+
+
+class Shares:
+    """Finds the shares of applied edits."""
+
+    def __init__(self, resident: ResidentModel, thread: ModelThread, database: Database, objects: ObjectStore) -> None:
+        self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
+
+    async def of(self, edits: Sequence[EditRecord], draft: Draft | None = None, at: int | None = None) -> Change | None:
+        """What takes these edits out of a draft, or of what is served; None where that is not known any more.
+
+        It is not in matrix mode when the edit's update is beyond the rollback window, or a rebuild has come after it.
+        at: the revision that the draft is; what is served without it.
+        """
+        if self._resident.has_slots:
+            return await self._thread.run(self._resident.taken_out, draft, [each.id for each in edits])
+        wanted = [each for each in edits if each.revision is not None]
+        revisions = await self._revisions_of(wanted, self._resident.revision if at is None else at)
+        if revisions is None:
+            return None
+        whole: Change | None = None
+        for record in wanted:
+            name = revisions[record.revision or 0].update_object
+            try:
+                found = unpack_change(await asyncio.to_thread(self._objects.get, name)) if name else Change()
+            except ObjectDamaged:
+                return None
+            whole = Change.undoing(found.updates, found.owners, [record.id]).after(whole)
+        return whole
+
+    async def _revisions_of(self, edits: Sequence[EditRecord], at: int) -> dict[int, Revision] | None:
+        """By number; None when a rebuild stands between one of them and revision `at`."""
+        missing = {each.revision for each in edits}
+        found: dict[int, Revision] = {}
+        async with aclosing(back_from(self._database, at)) as revisions:
+            async for revision in revisions:
+                if revision.number in missing:
+                    found[revision.number] = revision
+                    missing.discard(revision.number)
+                if not missing:
+                    return found
+                if revision.kind is RevisionKind.REBUILD:
+                    return None
+        return None

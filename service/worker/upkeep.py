@@ -1,0 +1,81 @@
+"""What the writer does between batches: checkpoints, letting go of objects that nobody needs, standing invariants."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from service import failpoints, metrics
+from service.errors import ErrataError
+from service.infra.objects import ObjectStore
+from service.infra.postgres import Database
+from service.ledger import checkpoints, integrity
+from service.ledger.lease import Lease
+from service.settings import Settings
+from service.worker.model_thread import ModelThread
+from service.worker.resident import ResidentModel
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    def __init__(
+        self, resident: ResidentModel, thread: ModelThread, database: Database, objects: ObjectStore, settings: Settings
+    ) -> None:
+        self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
+        self._settings = settings
+        self.usage = (0, 0)  # of the object store: files, bytes
+        self._looked_at = float("-inf")
+        self._pruned_at = -1
+
+    async def after_revision(self, held: Lease) -> None:
+        """Write a checkpoint when one is due, and prune. A full disk must not keep edits from being applied."""
+        try:
+            newest = max(await checkpoints.known(self._database), default=0)
+            if self._resident.revision - newest >= self._settings.checkpoint_every:
+                await self._write_checkpoint(held)
+            if self._resident.revision - self._pruned_at >= self._settings.prune_every:
+                await self._prune(held)
+        except OSError as error:
+            log.warning("no checkpoint could be written", detail=str(error))
+
+    async def _write_checkpoint(self, held: Lease) -> None:
+        began = time.perf_counter()
+        number = self._resident.revision
+        state = await self._thread.run(self._resident.pack_state)
+        name = await asyncio.to_thread(self._objects.put, state)
+        failpoints.hit("checkpoint.before")
+        await checkpoints.keep(self._database, held, number, name, len(state))
+        metrics.CHECKPOINT_REVISION.set(number)
+        log.info("checkpoint", revision=number, bytes=len(state), seconds=round(time.perf_counter() - began, 2))
+
+    async def _prune(self, held: Lease) -> None:
+        failpoints.hit("prune.before")
+        self._pruned_at = self._resident.revision
+        needed = await checkpoints.let_go(self._database, held, self._settings.rollback_window)
+        removed, freed = await asyncio.to_thread(self._objects.prune, needed, self._settings.prune_grace_s)
+        await self._measure()
+        if removed:
+            log.info("objects pruned", removed=removed, freed_bytes=freed, left=self.usage[0], bytes=self.usage[1])
+
+    async def _measure(self) -> None:
+        self.usage = await asyncio.to_thread(self._objects.usage)
+        metrics.OBJECT_FILES.set(self.usage[0])
+        metrics.OBJECT_BYTES.set(self.usage[1])
+
+    async def look_around(self) -> None:
+        """Check the standing invariants and measure the disk, now and then."""
+        now = time.monotonic()
+        if now - self._looked_at < self._settings.invariants_interval_s:
+            return
+        self._looked_at = now
+        await self._measure()
+        try:
+            for name, (count, words) in (await integrity.violations(self._database)).items():
+                metrics.INVARIANT_VIOLATIONS.labels(name).set(count)
+                if count:
+                    log.error("the ledger is not as it must be", invariant=name, count=count, first="; ".join(words))
+        except ErrataError as error:
+            log.warning("invariants not checked", detail=error.detail)

@@ -1,0 +1,47 @@
+"""`errata verify` on the weights: what the objects give is what the ledger says, bit for bit. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from service.bootstrap import Resources
+from service.errors import ErrataError
+from service.ledger import read
+from service.ledger.verify import Check
+from service.worker.model_thread import ModelThread
+from service.worker.resident import ResidentModel
+from service.worker.restore import Restorer
+
+
+async def weight_checks(resources: Resources, progress: Callable[[str], None], deep: bool) -> AsyncIterator[Check]:
+    """The head's fingerprint; deep: that of every checkpoint, by itself and from the one before it. Raises ModelLoadError."""
+    database = resources.database
+    head = await read.head(database)
+    if head is None:
+        yield Check("fingerprint", "the ledger has no revision yet")
+        return
+    thread = ModelThread()
+    try:
+        resident = await thread.run(ResidentModel.load, resources.settings, progress)
+        restorer = Restorer(resident, thread, database, resources.objects(), progress, mends=False)
+        yield await _check(restorer, head.number, resources, "fingerprint of the head", ())
+        known = sorted(await read.checkpoints(database))
+        pruned = known[:1] if head.number > resources.settings.rollback_window else []  # nothing is kept before it
+        for number in known if deep else ():
+            yield await _check(restorer, number, resources, f"fingerprint of checkpoint {number}", ())
+            if number in pruned:
+                continue
+            yield await _check(
+                restorer, number, resources, f"fingerprint of revision {number} from the one before it", (number,)
+            )
+    finally:
+        thread.close()
+
+
+async def _check(restorer: Restorer, number: int, resources: Resources, name: str, passing_over: tuple[int, ...]) -> Check:
+    revision = await read.get_revision(resources.database, number)
+    try:
+        await restorer.draft_at(revision, passing_over)
+    except ErrataError as error:
+        return Check(name, "", [error.detail])
+    return Check(name, f"revision {number}: {revision.fingerprint[:16]}…, rebuilt from the objects")
