@@ -1,6 +1,7 @@
 """`python -m bench [step|solve]`: both comparisons, or one of them.
 
 `python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
+`python -m bench serve`: how fast that answers, beside plain generate(), and while it edits.
 `python -m bench restart`: how long a worker takes to come back.
 """
 
@@ -30,6 +31,11 @@ def main() -> None:
 
         live(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["serve"]:
+        from bench.serve import main as serve
+
+        serve(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["restart"]:
         from bench.restart import main as restart
 
@@ -37,7 +43,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="editor_core beside the direct form of its method; see also: quality --help, live --help, restart --help",
+        description="editor_core beside the direct form of its method; see also: quality, live, serve, restart --help",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")

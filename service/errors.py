@@ -3,6 +3,8 @@
 ErrataError
 ├── InvalidInput            422      the request says something we cannot take
 │   └── BadEncoding         400      it is not UTF-8
+├── Unauthenticated         401      no key, or none that is known
+├── Forbidden               403      the key does not allow this
 ├── NotFound                404
 ├── IdempotencyConflict     422      the key was used with another body
 ├── RequestInProgress       409      a request with this Idempotency-Key is under way
@@ -12,6 +14,7 @@ ErrataError
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
 ├── RevisionNotReached      409      min_revision is beyond what any worker serves
 ├── StorageUnavailable      503      Postgres or Redis does not answer
+├── ClientGone              499      nobody is there to read the answer
 ├── LeaseLost               (worker) another worker may write now
 ├── LedgerConflict          (worker) the ledger is not as this worker left it
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
@@ -48,6 +51,18 @@ class InvalidInput(ErrataError):
 class BadEncoding(InvalidInput):
     code = "bad_utf8"
     status = 400
+
+
+class Unauthenticated(ErrataError):
+    code = "unauthenticated"
+    status = 401
+    title = "This needs a key"
+
+
+class Forbidden(ErrataError):
+    code = "forbidden"
+    status = 403
+    title = "The key does not allow this"
 
 
 class NotFound(ErrataError):
@@ -102,6 +117,12 @@ class StorageUnavailable(ErrataError):
     code = "storage_unavailable"
     status = 503
     title = "Postgres or Redis does not answer"
+
+
+class ClientGone(ErrataError):
+    code = "client_gone"
+    status = 499
+    title = "The client has hung up"
 
 
 class LeaseLost(ErrataError):

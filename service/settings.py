@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     # The api
     api_host: str = "127.0.0.1"
     api_port: int = Field(8321, ge=1, le=65535)
+    published_host: str = Field(
+        "", description="Where a container's port is published; keys are asked for unless it is loopback. Default: api_host."
+    )
+    require_keys: bool = Field(False, description="Ask for API keys on loopback too; elsewhere they always are.")
+    api_key: str = Field("", description="What the command line shows.", repr=False)
     server_url: str = Field("", description="Where the command line finds the api; empty: this machine, api_port.")
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
     max_prompt_chars: int = Field(4000, gt=0)
@@ -41,9 +46,11 @@ class Settings(BaseSettings):
     max_queued_edits: int = Field(
         20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429."
     )
+    max_prompt_tokens: int = Field(4096, gt=0, description="Tokens of one question, whatever its form.")
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
-    generate_timeout_s: float = Field(120.0, gt=0)
+    max_choices: int = Field(32, gt=0, description="Answers that one request to /v1 may ask for: its prompts × n.")
+    generate_timeout_s: float = Field(120.0, gt=0, description="A question's deadline; the model stops working on it then.")
 
     # The model and how it is edited
     model: str = Field("demo", description='"demo", a folder, a .gguf file, "org/name" or "org/name:file.gguf".')
@@ -101,6 +108,17 @@ class Settings(BaseSettings):
     invariants_interval_s: float = Field(60.0, gt=0, description="How often the writer checks the ledger's invariants.")
     sweep_interval_s: float = Field(2.0, gt=0, description="How often the ledger is asked although nobody rang.")
     lease_ttl_s: float = Field(10.0, gt=0)
+    max_running: int = Field(32, ge=1, description="Answers under way at once.")
+    kept_tokens: int = Field(
+        32_768, ge=1, description="Cache of attention: answers under way × the longest one's tokens, at most."
+    )
+    prefill_tokens: int = Field(128, ge=1, description="Of new questions, read between two tokens of the answers under way.")
+    edit_share: float = Field(
+        0.5, gt=0, le=1, description="Of the model's time, what editing may take while anybody is asking."
+    )
+    drain_limit_s: float = Field(
+        2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."
+    )
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(9321, ge=0, le=65535, description="0: none.")
     worker_name: str = Field("", description="How this worker signs the lease; default: host and pid.")
@@ -118,6 +136,12 @@ class Settings(BaseSettings):
     def warmup_is_applied(self) -> bool:
         """As the papers do; slots have nothing to apply."""
         return self.edit_mode == "paper" or (self.edit_mode == "matrix" and self.warmup == "apply")
+
+    @property
+    def keys_required(self) -> bool:
+        """Whoever can reach the api over a network could edit the model: there is no switching it off."""
+        host = self.published_host or self.api_host
+        return self.require_keys or not (host in ("localhost", "::1") or host.startswith("127."))
 
     @property
     def objects(self) -> Path:

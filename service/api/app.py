@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
-from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
+from service.api.access import Keyed
 from service.api.context import Context
 from service.api.generation import Questions, listening
+from service.api.observed import Observed
+from service.api.openai import routes as openai
 from service.bootstrap import build
 from service.settings import Settings
 
@@ -46,21 +47,13 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
-    for module in (edits, operations, generate, ledger, health):
+    for module in (edits, operations, generate, openai, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
-    app.middleware("http")(_measured)
+    if settings.keys_required:
+        app.add_middleware(Keyed)  # outside the body limit: strangers' bodies are not read at all
+    app.add_middleware(Observed)
     return app
-
-
-async def _measured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    began = time.perf_counter()
-    response = await call_next(request)
-    route = request.scope.get("route")
-    path = getattr(route, "path", "unmatched")
-    metrics.HTTP_REQUESTS.labels(request.method, path, str(response.status_code)).inc()
-    metrics.HTTP_SECONDS.labels(request.method, path).observe(time.perf_counter() - began)
-    return response
 
 
 def run_api(settings: Settings) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict
 
+from service.api.answering import event, event_stream, while_here
 from service.api.context import Context, Here, problems, refuse_bad_utf8
+from service.api.generation import Question
 from service.api.schemas import GenerateIn, GenerateOut, Usage
+from service.domain.messages import GenerateReply
 
 router = APIRouter(tags=["generate"])
-ERRORS = problems(400, 409, 422, 429, 503, 504)
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with stream=true as events, of which the last has finish_reason and usage.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    **problems(400, 409, 422, 429, 503, 504),
+}
 
 
 class GenerateQuery(GenerateIn):
@@ -20,24 +31,46 @@ class GenerateQuery(GenerateIn):
     model_config = ConfigDict(strict=False)
 
 
-@router.get("/generate", responses=ERRORS, summary="Ask, by address", dependencies=[Depends(refuse_bad_utf8)])
-async def get_generate(question: Annotated[GenerateQuery, Query()], here: Here) -> GenerateOut:
+@router.get(
+    "/generate",
+    responses=RESPONSES,
+    response_model=GenerateOut,
+    summary="Ask, by address",
+    dependencies=[Depends(refuse_bad_utf8)],
+)
+async def get_generate(question: Annotated[GenerateQuery, Query()], here: Here, request: Request) -> GenerateOut | Response:
     """The simple door: `/generate?prompt=…`."""
-    return await _answered(question, here)
+    return await _answered(question, here, request)
 
 
-@router.post("/generate", responses=ERRORS, summary="Ask")
-async def post_generate(question: GenerateIn, here: Here) -> GenerateOut:
+@router.post("/generate", responses=RESPONSES, response_model=GenerateOut, summary="Ask")
+async def post_generate(question: GenerateIn, here: Here, request: Request) -> GenerateOut | Response:
     """The answer says which revision of the model gave it."""
-    return await _answered(question, here)
+    return await _answered(question, here, request)
 
 
-async def _answered(question: GenerateIn, here: Context) -> GenerateOut:
-    reply = await here.questions.ask(question)
-    total = reply.prompt_tokens + reply.completion_tokens
+async def _answered(body: GenerateIn, here: Context, request: Request) -> GenerateOut | Response:
+    await here.questions.admit()
+    question = Question(**body.model_dump(exclude={"stream"}))
+    if body.stream:
+        return await event_stream(request, _events(question, here))
+    return _whole(await while_here(request, here.questions.ask(question)))
+
+
+async def _events(question: Question, here: Context) -> AsyncGenerator[str]:
+    async with aclosing(here.questions.stream(question)) as replies:
+        async for reply in replies:
+            if reply.last:
+                yield event(_whole(reply).model_dump())
+            else:
+                yield event({"text": reply.text, "revision": reply.revision})
+
+
+def _whole(reply: GenerateReply) -> GenerateOut:
     return GenerateOut(
         text=reply.text,
         revision=reply.revision,
+        revisions=reply.revisions or [reply.revision],
         finish_reason="stop" if reply.finish_reason == "stop" else "length",
-        usage=Usage(prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, total_tokens=total),
+        usage=Usage.of(reply),
     )

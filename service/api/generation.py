@@ -1,4 +1,4 @@
-"""Asking a worker and waiting for its answer: one reader of this process's reply stream serves all who wait."""
+"""Asking a worker and hearing its answer: one reader of this process's reply stream serves all who wait."""
 
 from __future__ import annotations
 
@@ -6,24 +6,47 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 
 import structlog
 from redis.exceptions import RedisError
 
-from service.api.schemas import GenerateIn
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
 from service.infra.streams import GenerationChannel, Presence
 
 log = structlog.get_logger()
 BLOCK_MS = 5000
+GRACE_S = 0.5  # after the deadline, for the worker's own word on it
+READY_FOR_S = 1.0  # how long it is believed that a worker is ready
 _ERRORS: dict[str, type[ErrataError]] = {
     "prompt_too_long": InvalidInput,
     "empty_prompt": InvalidInput,
+    "unknown_token": InvalidInput,
     "no_chat_template": InvalidInput,
+    "messages_not_taken": InvalidInput,
     "revision_not_reached": RevisionNotReached,
+    "generation_timed_out": GenerationTimeout,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, whatever door it came through; see `GenerateRequest`."""
+
+    prompt: str = ""
+    tokens: list[int] | None = None
+    messages: list[dict[str, str]] | None = None
+    chat: bool = False
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: list[str] | None = None
+    seed: int | None = None
+    logprobs: int | None = None
+    echo: bool = False
+    min_revision: int = 0
 
 
 class Questions:
@@ -33,7 +56,8 @@ class Questions:
         self._channel, self._presence = channel, presence
         self._timeout_s, self._max_waiting = timeout_s, max_waiting
         self._api_id = uuid.uuid4().hex
-        self._waiting: dict[str, asyncio.Future[GenerateReply]] = {}
+        self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
+        self._known_until, self._models = 0.0, list[str]()
 
     async def listen(self) -> None:
         """Bring answers to those who wait, for as long as the process runs."""
@@ -42,40 +66,63 @@ class Questions:
             try:
                 for entry, reply in await self._channel.replies(self._api_id, after, BLOCK_MS):
                     after = entry
-                    waiting = self._waiting.pop(reply.id, None)
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result(reply)
+                    waiting = self._waiting.get(reply.id)
+                    if waiting is not None:
+                        waiting.put_nowait(reply)
             except RedisError as error:
                 log.warning("answers cannot be read", detail=str(error))
                 after = "0"  # a Redis that lost its data numbers entries anew
                 await asyncio.sleep(0.5)
 
-    async def ask(self, question: GenerateIn) -> GenerateReply:
-        """The answer.
+    async def models(self) -> list[str]:
+        """Names of the models that workers have ready. Raises StorageUnavailable."""
+        if time.monotonic() > self._known_until:
+            ready = [worker.model for worker in await self._presence.workers() if worker.state == "ready"]
+            self._models = list(dict.fromkeys(ready))
+            self._known_until = time.monotonic() + (READY_FOR_S if ready else 0)
+        return self._models
 
-        Raises ModelNotReady, QueueFull, GenerationTimeout, RevisionNotReached, InvalidInput or StorageUnavailable.
-        """
-        if not any(worker.state == "ready" for worker in await self._presence.workers()):
+    async def admit(self, count: int = 1) -> None:
+        """Whether so many questions can be asked now. Raises ModelNotReady, QueueFull or StorageUnavailable."""
+        if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) + count > self._max_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
             )
+
+    async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
+        """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.
+
+        Raises GenerationTimeout, RevisionNotReached, InvalidInput or StorageUnavailable.
+        """
         now = time.time()
+        values = {name: getattr(question, name) for name in Question.__slots__}
         request = GenerateRequest(
-            id=uuid.uuid4().hex, reply_to=self._api_id, sent_at=now, deadline=now + self._timeout_s, **question.model_dump()
+            id=uuid.uuid4().hex, reply_to=self._api_id, sent_at=now, deadline=now + self._timeout_s, stream=stream, **values
         )
-        waiting = self._waiting[request.id] = asyncio.get_running_loop().create_future()
+        heard = self._waiting[request.id] = asyncio.Queue()
+        ended = False
         try:
             await self._channel.ask(request)
-            reply: GenerateReply = await asyncio.wait_for(waiting, self._timeout_s + 0.5)
-        except TimeoutError:
-            raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
+            while not ended:
+                try:
+                    reply = await asyncio.wait_for(heard.get(), max(request.deadline - time.time(), 0) + GRACE_S)
+                except TimeoutError:
+                    raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
+                ended = reply.last
+                if reply.error_code:
+                    raise _ERRORS.get(reply.error_code, ErrataError)(reply.error_detail, code=reply.error_code)
+                yield reply
         finally:
-            self._waiting.pop(request.id, None)
-        if reply.error_code:
-            raise _ERRORS.get(reply.error_code, ErrataError)(reply.error_detail, code=reply.error_code)
-        return reply
+            del self._waiting[request.id]
+            if not ended:
+                await asyncio.shield(self._channel.cancel(request.id))
+
+    async def ask(self, question: Question) -> GenerateReply:
+        """The whole answer. Raises what `stream` raises."""
+        async with contextlib.aclosing(self.stream(question, stream=False)) as replies:
+            return await anext(replies)
 
 
 @contextlib.asynccontextmanager

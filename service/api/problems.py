@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import ErrataError
 
 log = structlog.get_logger()
+OPENAI = "/v1/"
+_OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 MEDIA_TYPE = "application/problem+json"
 
 # What pydantic calls a mistake -> what we call it.
@@ -31,6 +33,7 @@ _CODES = {
     "forbidden_character": "forbidden_character",
     "string_unicode": "bad_utf8",
     "bad_utf8": "bad_utf8",
+    "unsupported": "unsupported",
     "json_invalid": "malformed_json",
 }
 # What FastAPI answers with a bare 400 when a body cannot be parsed.
@@ -57,7 +60,14 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = None
 
 
-def _rendered(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+def _rendered(path: str, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Under /v1 in the shape that OpenAI's clients read."""
+    if path.startswith(OPENAI):
+        status = 400 if problem.status == 422 else problem.status
+        field = problem.errors[0].field if problem.errors else ""
+        kind = _OPENAI_KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+        error = {"message": problem.detail, "type": kind, "param": field or None, "code": problem.code}
+        return JSONResponse({"error": error}, status, headers)
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, MEDIA_TYPE)
 
 
@@ -91,15 +101,22 @@ class _TooLargeAsProblem:
 
         await self._app(scope, receive, watched)
         if refused:
-            await _rendered(self._problem)(scope, receive, send)
+            await _rendered(scope["path"], self._problem)(scope, receive, send)
 
 
 async def _errata_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ErrataError)
+    return refusal(request.url.path, error)
+
+
+def refusal(path: str, error: ErrataError) -> JSONResponse:
+    """The response for an error, also below FastAPI."""
     if error.status >= 500:
-        log.warning("request failed", path=request.url.path, code=error.code, detail=error.detail)
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
-    return _rendered(Problem(title=error.title, status=error.status, code=error.code, detail=error.detail), headers)
+        log.warning("request failed", path=path, code=error.code, detail=error.detail)
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _rendered(path, Problem(title=error.title, status=error.status, code=error.code, detail=error.detail), headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -109,7 +126,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     status = 400 if first.code in ("malformed_json", "bad_utf8") else 422
     detail = f"{first.field}: {first.detail}" if first.field else first.detail
     title = "The request cannot be taken as it is"
-    return _rendered(Problem(title=title, status=status, code=first.code, detail=detail, errors=errors))
+    return _rendered(request.url.path, Problem(title=title, status=status, code=first.code, detail=detail, errors=errors))
 
 
 def _field_error(error: Any) -> FieldError:
@@ -131,11 +148,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     code = _CAUSES.get(type(error.__cause__)) or _HTTP_CODES.get(error.status_code, "http_error")
     headers = dict(error.headers) if error.headers else None
     return _rendered(
-        Problem(title=code.replace("_", " "), status=error.status_code, code=code, detail=str(error.detail)), headers
+        request.url.path,
+        Problem(title=code.replace("_", " "), status=error.status_code, code=code, detail=str(error.detail)),
+        headers,
     )
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("unforeseen error", path=request.url.path, exc_info=error)
     detail = "this is a defect in Errata; the log of the api has the details"
-    return _rendered(Problem(title=ErrataError.title, status=500, code=ErrataError.code, detail=detail))
+    return _rendered(request.url.path, Problem(title=ErrataError.title, status=500, code=ErrataError.code, detail=detail))

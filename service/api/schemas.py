@@ -10,13 +10,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from pydantic_core import PydanticCustomError
 
 from service.domain.edits import EditRecord, EditState
+from service.domain.messages import GenerateReply
 from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision, StatisticsSummary
 from service.settings import Settings
 
 
-def _usable(text: str) -> str:
-    if not text.strip():
+def usable(text: str, blank: bool = False) -> str:
+    """The text itself. Raises PydanticCustomError for what cannot be stored or read; for white space alone unless `blank`."""
+    if not blank and not text.strip():
         raise PydanticCustomError("blank", "must hold something other than white space")
     if "\x00" in text:
         raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
@@ -27,9 +29,20 @@ def _usable(text: str) -> str:
     return text
 
 
+def _usable(text: str) -> str:
+    return usable(text)
+
+
+def _readable(text: str) -> str:
+    return usable(text, blank=True)
+
+
 _LIMITS = Settings()
 Prompt = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_prompt_chars), AfterValidator(_usable)]
 Target = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_target_chars), AfterValidator(_usable)]
+
+
+Stop = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
 
 
 class _In(BaseModel):
@@ -171,6 +184,12 @@ class GenerateIn(_In):
     temperature: Annotated[float, Field(strict=False)] = Field(
         0.0, ge=0, le=5, description="0: the most likely answer, always."
     )
+    top_p: Annotated[float, Field(strict=False)] = Field(
+        1.0, gt=0, le=1, description="Sample from the likeliest tokens that have this much of the probability."
+    )
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Makes sampled answers repeatable.")
+    stop: list[Stop] = Field(default=[], max_length=4, description="Texts that end the answer and are left out of it.")
+    stream: bool = Field(False, description="Send the answer as server-sent events while it is made.")
     chat: bool = Field(False, description="Ask through the model's chat template instead of continuing the prompt.")
     min_revision: int = Field(0, ge=0, le=2**62, description="Wait until a worker serves at least this revision.")
 
@@ -180,10 +199,18 @@ class Usage(_Out):
     completion_tokens: int
     total_tokens: int
 
+    @classmethod
+    def of(cls, reply: GenerateReply) -> Usage:
+        prompt, said = reply.prompt_tokens, reply.completion_tokens
+        return cls(prompt_tokens=prompt, completion_tokens=said, total_tokens=prompt + said)
+
 
 class GenerateOut(_Out):
     text: str = Field(examples=["Mira Quillfeather"])
     revision: int = Field(description="The revision of the model that answered.", examples=[3])
+    revisions: list[int] = Field(
+        description="All revisions that had a part in it: more than one where weights changed in a long answer.", examples=[[3]]
+    )
     finish_reason: Literal["stop", "length"]
     usage: Usage
 

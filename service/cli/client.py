@@ -19,9 +19,10 @@ class ApiError(Exception):
 
 
 class Client:
-    def __init__(self, url: str, timeout_s: float = 180.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 180.0, api_key: str = "") -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:

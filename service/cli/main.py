@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from service.cli import demo as demonstration
-from service.cli import show, taking_back
+from service.cli import keys, show, taking_back
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
 from service.errors import ErrataError
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Keep a running language model's facts up to date.",
 )
+app.add_typer(keys.app, name="keys")
 START_TIMEOUT_S = 900.0  # a large model may have to come over the network first
 STOP_TIMEOUT_S = 150.0
 
@@ -47,6 +48,11 @@ def _settings(process: str = "cli") -> Settings:
         _fail(f"a setting cannot be used: {wrong}")
     configure_logs(process, settings.log_level, settings.log_format)
     return settings
+
+
+def _client() -> Client:
+    settings = _settings()
+    return Client(settings.api_url, api_key=settings.api_key)
 
 
 @contextlib.contextmanager
@@ -90,7 +96,7 @@ def up(
 
 
 def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes] | None, log: Path) -> None:
-    client, deadline = Client(settings.api_url), time.monotonic() + START_TIMEOUT_S
+    client, deadline = Client(settings.api_url, api_key=settings.api_key), time.monotonic() + START_TIMEOUT_S
 
     def done() -> tuple[bool, str]:
         if process is not None and process.poll() is not None:
@@ -127,7 +133,7 @@ def status() -> None:
     parts = {part: PidFile(settings.data_dir, part).running() for part in ("supervisor", "api", "worker")}
     processes = {part: process.pid if process else None for part, process in parts.items()}
     try:
-        show.console.print(show.stats_tables(Client(settings.api_url).stats(), processes))
+        show.console.print(show.stats_tables(Client(settings.api_url, api_key=settings.api_key).stats(), processes))
     except ApiError as error:
         _fail(str(error))
 
@@ -142,7 +148,7 @@ def edit(
     """Change one fact, or all facts of a file."""
     if (file is None) == (prompt is None or target is None):
         _fail("give a PROMPT and a TARGET, or --file FACTS.jsonl")
-    client = Client(_settings().api_url)
+    client = _client()
     try:
         facts: list[dict[str, Any]] = read_facts(file) if file else [{"prompt": prompt, "target": target}]
         ids = client.submit(facts)
@@ -169,9 +175,7 @@ def ask(
 ) -> None:
     """Ask the model as it is now."""
     try:
-        answer = Client(_settings().api_url).ask(
-            prompt, chat=chat, max_tokens=max_tokens, temperature=temperature, min_revision=min_revision
-        )
+        answer = _client().ask(prompt, chat=chat, max_tokens=max_tokens, temperature=temperature, min_revision=min_revision)
     except ApiError as error:
         _fail(str(error))
     show.console.print(answer["text"].strip() or "(says nothing)", markup=False, highlight=False)
@@ -206,7 +210,7 @@ def rebuild(
 
 def _take_back(method: str, path: str, label: str, **arguments: Any) -> None:
     try:
-        done = taking_back.carry_out(Client(_settings().api_url), method, path, label, **arguments)
+        done = taking_back.carry_out(_client(), method, path, label, **arguments)
     except ApiError as error:
         _fail(str(error))
     if not done:
@@ -217,7 +221,7 @@ def _take_back(method: str, path: str, label: str, **arguments: Any) -> None:
 def demo() -> None:
     """Teach a running service the demo facts and show what the model says before and after."""
     try:
-        demonstration.run(Client(_settings().api_url))
+        demonstration.run(_client())
     except (ApiError, FactsError) as error:
         _fail(str(error))
 

@@ -20,7 +20,14 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest(_Message):
-    """A question for any worker that serves at least min_revision. Times are Unix seconds."""
+    """A question for any worker that serves at least min_revision. Times are Unix seconds.
+
+    The question is `tokens` where there are some, else `messages` (each with role and content), else `prompt`.
+
+    logprobs  how many alternatives are reported with every token
+    echo      the prompt's own tokens as well
+    stream    tell what is said as it is said
+    """
 
     id: str
     reply_to: str
@@ -31,11 +38,35 @@ class GenerateRequest(_Message):
     min_revision: int
     sent_at: float
     deadline: float
+    tokens: list[int] | None = None
+    messages: list[dict[str, str]] | None = None
+    top_p: float = 1.0
+    stop: list[str] | None = None
+    seed: int | None = None
+    logprobs: int | None = None
+    echo: bool = False
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReply:
+    """One token's text, where it begins in the whole text, its log probability and the likeliest tokens with theirs."""
+
+    text: str
+    start: int
+    logprob: float | None
+    top: list[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateReply(_Message):
-    """The answer with the revision that gave it, or the code and detail of an error."""
+    """What is new of an answer, with the revision whose weights say it; or the code and detail of an error.
+
+    Streamed answers come in several, whose texts and tokens follow each other; the last one has a finish_reason.
+
+    revisions  all that had a part in the answer, in order
+    echoed     the prompt as the model read it
+    """
 
     id: str
     text: str = ""
@@ -45,6 +76,22 @@ class GenerateReply(_Message):
     finish_reason: str = ""
     error_code: str = ""
     error_detail: str = ""
+    revisions: list[int] | None = None
+    tokens: list[TokenReply] | None = None
+    echoed: list[TokenReply] | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing follows."""
+        return bool(self.finish_reason or self.error_code)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        values = json.loads(text)
+        for name in ("tokens", "echoed"):
+            if values.get(name) is not None:
+                values[name] = [TokenReply(**each) for each in values[name]]
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,11 @@ class Keys:
         return f"{self.prefix}:replies:{api_id}"
 
     @property
+    def cancelled(self) -> str:
+        """Pub/sub channel. api -> all workers: the id of a question whose asker has gone."""
+        return f"{self.prefix}:cancelled"
+
+    @property
     def head(self) -> str:
         """Pub/sub channel. writer -> everybody: the newest committed revision's number."""
         return f"{self.prefix}:head"

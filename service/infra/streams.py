@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -135,17 +135,38 @@ class GenerationChannel:
     def questions(self, consumer: str) -> Group:
         return Group(self._redis, self._keys.generate, WORKERS, consumer)
 
-    async def reply(self, reply_to: str, reply: GenerateReply) -> None:
+    async def reply(self, reply_to: str, *replies: GenerateReply) -> None:
+        """Several at a time go in one entry. Raises RedisError."""
         stream = self._keys.replies(reply_to)
+        fields: dict[Any, Any] = {str(number): reply.to_json() for number, reply in enumerate(replies)}
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(stream, {"reply": reply.to_json()}, maxlen=REPLIES_LENGTH, approximate=True)
+            pipe.xadd(stream, fields, maxlen=REPLIES_LENGTH, approximate=True)
             pipe.expire(stream, REPLIES_TTL_S)
             await pipe.execute()
 
     async def replies(self, api_id: str, after: str, block_ms: int) -> list[tuple[str, GenerateReply]]:
         """(entry, reply) that came in after `after`, waiting at most block_ms."""
         found = await self._redis.xread({self._keys.replies(api_id): after}, count=100, block=block_ms)
-        return [(entry, GenerateReply.from_json(fields["reply"])) for _, entries in _pairs(found) for entry, fields in entries]
+        return [
+            (entry, GenerateReply.from_json(reply))
+            for _, entries in _pairs(found)
+            for entry, fields in entries
+            for reply in fields.values()
+        ]
+
+    async def cancel(self, request_id: str) -> None:
+        """Tell all workers that nobody waits any more. Unheard, it costs the answer's time, nothing else."""
+        with contextlib.suppress(RedisError):
+            await _done(self._redis.publish(self._keys.cancelled, request_id))
+
+    async def cancellations(self) -> AsyncIterator[str]:
+        """Ids of questions whose askers go, from now on. Raises RedisError when Redis goes away."""
+        async with self._redis.pubsub(ignore_subscribe_messages=True) as heard:
+            await heard.subscribe(self._keys.cancelled)
+            while True:
+                message = await heard.get_message(timeout=LONGEST_BLOCK_S)
+                if message is not None:
+                    yield str(message["data"])
 
 
 class Presence:

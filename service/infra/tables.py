@@ -200,3 +200,15 @@ writer_lease = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     CheckConstraint("id = 1", name="single"),
 )
+
+# Who may do what. The secret itself is shown once and kept nowhere.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("scopes", JSONB, nullable=False),
+    _now("created_at"),
+    Column("revoked_at", DateTime(timezone=True)),
+)

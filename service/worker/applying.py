@@ -110,7 +110,7 @@ class Applying:
         with _timing(seconds, "commit"):
             await commit_revision(self._database, held, new, batch=left, outcomes=_outcomes(proposed), effects=superseded)
         with _timing(seconds, "apply"):
-            pause_s = await self._thread.run(self._resident.adopt, candidate.draft, number, candidate.updates)
+            pause_s = await self._thread.change(self._resident.adopt, candidate.draft, number, candidate.updates)
         failpoints.hit("writer.applied")
         self._on_revision()
         await self._heads.publish(number)

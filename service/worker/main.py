@@ -68,7 +68,7 @@ class Worker:
         objects = self._resources.objects()
         restorer = Restorer(resident, self._thread, self._resources.database, objects, self._progress)
         await self._patiently(restorer.follow)
-        generations = Generations(self.name, resident, self._thread, self._resources.generation)
+        generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
         writer = self._writer = Writer(
             self.name, resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
         )

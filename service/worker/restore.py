@@ -53,7 +53,7 @@ class Restorer:
         if head is None or head.number == self._resident.revision:
             return self._resident.revision
         draft = await self.draft_at(head)
-        await self._thread.run(self._resident.adopt, draft, head.number, {})
+        await self._thread.change(self._resident.adopt, draft, head.number, {})
         metrics.APPLIED_REVISION.set(head.number)
         log.info("revision restored", revision=head.number, fingerprint=head.fingerprint[:16], row_hash=head.row_hash[:16])
         return head.number

@@ -1,104 +1,128 @@
-"""Answering questions: takes them from the generation stream, and answers with the revision that answered."""
+"""Answering questions: takes them from the generation stream, hands them to the engine, and says what it says."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from typing import Any
+from collections import deque
 
 import structlog
-import torch
 from redis.exceptions import RedisError
 
-from editor_core.texts import Format, rendered, token_ids
+from editor_core.generation import News
 from service import metrics
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.infra.streams import GenerationChannel, Group
+from service.settings import Settings
+from service.worker.engine import Engine, Ticket
 from service.worker.model_thread import ModelThread
+from service.worker.outbox import Outbox
+from service.worker.questions import Refused, Telling, sequence_for
 from service.worker.resident import ResidentModel
 
 log = structlog.get_logger()
-MAX_TAKEN = 16  # questions this worker holds at once; others stay for whoever is free
+AHEAD = 4  # questions taken beyond those that can run: others stay for whoever is free
+MOST_PATIENT = 256  # questions that wait here for a revision
 BLOCK_MS = 1000
 ABANDONED_AFTER_MS = 150_000  # beyond every deadline: only to clear entries of workers that are gone
+REMEMBERED = 1000  # cancellations that came before their question
 
 
 class Generations:
     """Serves until drained. `revision_changed` must be called whenever the resident model moves."""
 
-    def __init__(self, name: str, resident: ResidentModel, thread: ModelThread, channel: GenerationChannel) -> None:
-        self._resident, self._thread, self._channel = resident, thread, channel
+    def __init__(
+        self, name: str, resident: ResidentModel, thread: ModelThread, channel: GenerationChannel, settings: Settings
+    ) -> None:
+        self._resident, self._channel, self._settings = resident, channel, settings
+        self.engine = Engine(resident, thread, settings)
+        self._outbox = Outbox(channel)
         self._questions: Group = channel.questions(name)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._moved = asyncio.Event()
-        self._draining = False
+        self._entries: dict[str, str] = {}
+        self._patient: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
+        self._acknowledging: set[asyncio.Task[None]] = set()
+        self._moved, self._room = asyncio.Event(), asyncio.Event()
+        self._draining = self._reading = False
 
     def revision_changed(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
-        while not self._draining:
+        """Raises what ends the engine."""
+        parts = [asyncio.create_task(part) for part in (self.engine.run(), self._outbox.run(), self._hear(), self._take_all())]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more questions and finish those taken."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._idle:  # noqa: ASYNC110 - five things to wait for, once in a process's life
+                    await asyncio.sleep(0.02)
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._reading or self.engine.load or self._patient or self._acknowledging) and self._outbox.empty
+
+    # --- taking ------------------------------------------------------------------------------------------------------
+
+    async def _take_all(self) -> None:
+        while True:
+            self._room.clear()
+            free = self._free()
+            if free <= 0 or self._draining:
+                await self._room.wait()
+                continue
+            self._reading = True
             try:
-                if len(self._tasks) >= MAX_TAKEN:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                    continue
-                for entry, fields in await self._questions.read(count=MAX_TAKEN - len(self._tasks), block_ms=BLOCK_MS):
+                for entry, fields in await self._questions.read(count=free, block_ms=BLOCK_MS):
                     self._take(entry, fields)
                 for entry, _ in await self._questions.take_over(ABANDONED_AFTER_MS):
                     await self._questions.done(entry)
             except RedisError as error:
                 log.warning("generation stream unavailable", detail=str(error))
                 await asyncio.sleep(0.5)
+            finally:
+                self._reading = False
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take no more questions and finish those taken."""
-        self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+    def _free(self) -> int:
+        return min(self._settings.max_running + AHEAD - self.engine.load, MOST_PATIENT - len(self._patient))
 
     def _take(self, entry: str, fields: dict[str, str]) -> None:
-        task = asyncio.create_task(self._handle(entry, fields))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _handle(self, entry: str, fields: dict[str, str]) -> None:
         try:
             request = GenerateRequest.from_json(fields["request"])
         except (KeyError, ValueError, TypeError) as error:
             log.warning("question not understood", detail=str(error))
-            with contextlib.suppress(RedisError):
-                await self._questions.done(entry)
+            self._acknowledge(entry)
             return
-        reply = await self._answer(request)
-        try:
-            if reply is not None:
-                await self._channel.reply(request.reply_to, reply)
-            await self._questions.done(entry)
-        except RedisError as error:
-            log.warning("answer not delivered", detail=str(error))
+        self._entries[request.id] = entry
+        if request.id in self._cancelled or request.deadline < time.time():
+            metrics.REQUEST_SUCCESS.labels("abort").inc()
+            self._finished(request.id)
+        elif self._resident.revision >= request.min_revision:
+            self._begin(request)
+        else:
+            self._patient[request.id] = asyncio.create_task(self._begin_at_revision(request))
 
-    async def _answer(self, request: GenerateRequest) -> GenerateReply | None:
-        """None when nobody waits for the answer any more."""
-        metrics.REQUESTS_WAITING.inc()
+    async def _begin_at_revision(self, request: GenerateRequest) -> None:
         try:
-            if not await self._reach(request.min_revision, request.deadline):
+            if await self._reach(request.min_revision, request.deadline):
+                self._begin(request)
+            else:
                 detail = f"this worker serves revision {self._resident.revision}, not yet {request.min_revision}"
-                return GenerateReply(request.id, error_code="revision_not_reached", error_detail=detail)
-            reply = await self._thread.run(self._generate, request)
-        except Exception as error:  # the asker must hear of it, whatever it is
-            log.exception("generation failed")
-            metrics.REQUEST_SUCCESS.labels("error").inc()
-            return GenerateReply(request.id, error_code="generation_failed", error_detail=f"{type(error).__name__}: {error}")
+                self._refuse(request, "revision_not_reached", detail)
         finally:
-            metrics.REQUESTS_WAITING.dec()
-        if reply is not None and not reply.error_code:
-            metrics.REQUEST_SUCCESS.labels(reply.finish_reason).inc()
-            metrics.PROMPT_TOKENS.inc(reply.prompt_tokens)
-            metrics.GENERATION_TOKENS.inc(reply.completion_tokens)
-            metrics.E2E_SECONDS.observe(time.time() - request.sent_at)
-        return reply
+            self._patient.pop(request.id, None)
+            self._room.set()
 
     async def _reach(self, revision: int, deadline: float) -> bool:
         while self._resident.revision < revision:
@@ -109,50 +133,62 @@ class Generations:
                 await asyncio.wait_for(self._moved.wait(), left_s)
         return True
 
-    def _generate(self, request: GenerateRequest) -> GenerateReply | None:
-        """On the model thread, so the revision read here is the one that answers."""
-        began = time.time()
-        if began > request.deadline:
-            metrics.REQUEST_SUCCESS.labels("abort").inc()
-            return None
-        metrics.QUEUE_SECONDS.observe(began - request.sent_at)
-        with metrics.REQUESTS_RUNNING.track_inprogress():
-            return generate(self._resident, request)
+    def _begin(self, request: GenerateRequest) -> None:
+        metrics.QUEUE_SECONDS.observe(max(time.time() - request.sent_at, 0))
+        resident = self._resident
+        try:
+            sequence = sequence_for(resident.model, resident.tokenizer, request, self._settings.max_prompt_tokens)
+        except Refused as error:
+            self._refuse(request, error.code, error.detail)
+            return
+        telling = Telling(request, sequence, resident.tokenizer)
 
+        def told(news: News) -> None:
+            reply = telling.reply(news)
+            if reply is not None:
+                self._outbox.put(request.reply_to, reply)
+            if news.finish_reason:
+                self._finished(request.id)
 
-@torch.inference_mode()
-def generate(resident: ResidentModel, request: GenerateRequest) -> GenerateReply:
-    """One answer by plain generation: greedy at temperature 0, sampled above."""
-    model: Any = resident.model
-    tokenizer = resident.tokenizer
-    format: Format = "chat" if request.chat else "plain"
-    if request.chat and not tokenizer.chat_template:
-        return GenerateReply(
-            request.id, error_code="no_chat_template", error_detail="this model has no chat template; ask with chat=false"
+        self.engine.submit(
+            Ticket(sequence, told, lambda code, detail: self._refuse(request, code, detail), request.sent_at, request.deadline)
         )
-    ids = token_ids(tokenizer, rendered(tokenizer, request.prompt, format), format)
-    room = getattr(model.config, "max_position_embeddings", 1 << 30) - len(ids)
-    if not ids or room < 1:
-        detail = f"the prompt is {len(ids)} tokens long; this model reads {room + len(ids)}"
-        return GenerateReply(request.id, error_code="prompt_too_long" if ids else "empty_prompt", error_detail=detail)
-    input_ids = torch.tensor([ids], device=model.device)
-    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if request.temperature > 0:
-        sampling = {"do_sample": True, "temperature": request.temperature, "top_p": 1.0, "top_k": 0}
-    output = model.generate(
-        input_ids=input_ids,
-        attention_mask=torch.ones_like(input_ids),
-        max_new_tokens=min(request.max_tokens, room),
-        pad_token_id=tokenizer.pad_token_id,
-        **sampling,
-    )[0, len(ids) :]
-    eos = model.generation_config.eos_token_id
-    ended = int(output[-1]) in (eos if isinstance(eos, list) else [eos])
-    return GenerateReply(
-        id=request.id,
-        text=tokenizer.decode(output, skip_special_tokens=True),
-        revision=resident.revision,
-        prompt_tokens=len(ids),
-        completion_tokens=len(output),
-        finish_reason="stop" if ended else "length",
-    )
+
+    def _refuse(self, request: GenerateRequest, code: str, detail: str) -> None:
+        self._outbox.put(request.reply_to, GenerateReply(request.id, error_code=code, error_detail=detail))
+        self._finished(request.id)
+
+    def _finished(self, id: str) -> None:
+        entry = self._entries.pop(id, None)
+        if entry is not None:
+            self._acknowledge(entry)
+        self._room.set()
+
+    def _acknowledge(self, entry: str) -> None:
+        task = asyncio.create_task(self._done(entry))
+        self._acknowledging.add(task)
+        task.add_done_callback(self._acknowledging.discard)
+
+    async def _done(self, entry: str) -> None:
+        with contextlib.suppress(RedisError):  # it is cleared when it is old
+            await self._questions.done(entry)
+
+    # --- letting go --------------------------------------------------------------------------------------------------
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                async for id in self._channel.cancellations():
+                    self._let_go(id)
+            except RedisError as error:
+                log.warning("cancellations cannot be heard", detail=str(error))
+                await asyncio.sleep(0.5)
+
+    def _let_go(self, id: str) -> None:
+        patient = self._patient.get(id)
+        if patient is not None:
+            patient.cancel()
+        elif not self.engine.cancel(id):
+            self._cancelled.append(id)
+            return
+        self._finished(id)

@@ -147,7 +147,7 @@ class TakingBack:
         number = self._resident.revision + 1
         new = self._resident.new_revision(number, kind, candidate, (update, statistics), 0, source, checkpoint)
         await commit_revision(self._database, held, new, effects=effects, operation=operation)
-        await self._thread.run(self._resident.adopt, candidate.draft, number, candidate.updates)
+        await self._thread.change(self._resident.adopt, candidate.draft, number, candidate.updates)
         failpoints.hit("writer.applied")
         self._on_revision()
         await self._heads.publish(number)

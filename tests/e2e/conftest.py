@@ -18,19 +18,7 @@ def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
     made: list[Service] = []
 
     def make(**environment: str) -> Service:
-        folder = tmp_path / uuid.uuid4().hex[:8]
-        folder.mkdir()
-        own = {
-            "DATABASE_URL": servers.new_database(),
-            "REDIS_URL": servers.redis_url,
-            "ERRATA_REDIS_PREFIX": f"test-{uuid.uuid4().hex[:12]}",
-            "ERRATA_DATA_DIR": str(folder),
-            "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()),  # the unpacked model and what it usually reads, made once
-            "ERRATA_LEASE_TTL_S": "2",
-            "ERRATA_SWEEP_INTERVAL_S": "0.5",
-            "ERRATA_GENERATE_TIMEOUT_S": "280",
-        }
-        made.append(Service({**own, **environment}, folder))
+        made.append(service_of(servers, tmp_path, **environment))
         return made[-1]
 
     yield make
@@ -41,19 +29,39 @@ def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
     """The same with a random model of 64 dimensions: quick, and as real as the other to everything but a reader."""
+    return lambda **environment: new_service(**{**tiny(tiny_folder), **environment})
 
-    def make(**environment: str) -> Service:
-        tiny = {
-            "ERRATA_MODEL": str(tiny_folder),
-            "ERRATA_EDIT_MODE": "matrix",
-            "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
-            "ERRATA_GUARD": "false",
-            "ERRATA_EDIT_MODULES": TINY_MODULES,
-            "ERRATA_EDIT_LR": "0.01",
-            "ERRATA_EDIT_PASSES": "2",
-            "ERRATA_WARMUP_SIZE": "20",
-            "ERRATA_TORCH_THREADS": "1",
-        }
-        return new_service(**{**tiny, **environment})
 
-    return make
+def tiny_service(servers: Servers, tiny_folder: Path, parent: Path) -> Service:
+    """One that several tests share; whoever makes it stops it."""
+    return service_of(servers, parent, **tiny(tiny_folder))
+
+
+def service_of(servers: Servers, parent: Path, **environment: str) -> Service:
+    folder = parent / uuid.uuid4().hex[:8]
+    folder.mkdir()
+    own = {
+        "DATABASE_URL": servers.new_database(),
+        "REDIS_URL": servers.redis_url,
+        "ERRATA_REDIS_PREFIX": f"test-{uuid.uuid4().hex[:12]}",
+        "ERRATA_DATA_DIR": str(folder),
+        "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()),  # the unpacked model and what it usually reads, made once
+        "ERRATA_LEASE_TTL_S": "2",
+        "ERRATA_SWEEP_INTERVAL_S": "0.5",
+        "ERRATA_GENERATE_TIMEOUT_S": "280",
+    }
+    return Service({**own, **environment}, folder)
+
+
+def tiny(tiny_folder: Path) -> dict[str, str]:
+    return {
+        "ERRATA_MODEL": str(tiny_folder),
+        "ERRATA_EDIT_MODE": "matrix",
+        "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
+        "ERRATA_GUARD": "false",
+        "ERRATA_EDIT_MODULES": TINY_MODULES,
+        "ERRATA_EDIT_LR": "0.01",
+        "ERRATA_EDIT_PASSES": "2",
+        "ERRATA_WARMUP_SIZE": "20",
+        "ERRATA_TORCH_THREADS": "1",
+    }

@@ -188,6 +188,7 @@ async def test_an_answer_says_its_revision_and_usage(client: httpx.AsyncClient, 
     expected = {
         "text": "Ann",
         "revision": 5,
+        "revisions": [5],
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3},
     }
@@ -229,6 +230,10 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
         "/rollback",
         "/rebuild",
         "/generate",
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/models",
+        "/v1/models/{model}",
         "/revisions",
         "/stats",
         "/livez",

@@ -9,6 +9,7 @@ from service.infra.repository.checkpoints import CheckpointRows
 from service.infra.repository.edits import EditRows
 from service.infra.repository.events import EventRows
 from service.infra.repository.integrity import IntegrityRows
+from service.infra.repository.keys import KeyRows
 from service.infra.repository.leases import LeaseRows
 from service.infra.repository.operations import OperationRows
 from service.infra.repository.revisions import RevisionRows
@@ -16,7 +17,9 @@ from service.infra.repository.revisions import RevisionRows
 __all__ = ["Repository"]
 
 
-class Repository(EditRows, BatchRows, EventRows, RevisionRows, CheckpointRows, OperationRows, LeaseRows, IntegrityRows):
+class Repository(
+    EditRows, BatchRows, EventRows, RevisionRows, CheckpointRows, OperationRows, LeaseRows, IntegrityRows, KeyRows
+):
     """Everything that can be asked of the ledger, and done to it."""
 
     async def freeze(self) -> None:

@@ -1,0 +1,178 @@
+"""The batch that never ends: before every token sequences may join it, and after every token they may leave.
+
+One step reads at most `prefill_tokens` of new prompts, in the order they came, and then says one token of every
+running sequence.
+Rows 0 to R - 1 of the cache are the running sequences', the rows after them those of prompts being read; so a step
+over the running ones needs no copy, and a sequence that leaves costs moving one other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from editor_core.generation.reading import Piece, Reader, reader_for
+from editor_core.generation.sampling import Scored, chosen, scored
+from editor_core.generation.sequence import Sequence
+
+
+class Batcher:
+    """All methods on the thread that owns the model.
+
+    rows            sequences under way at once, at most
+    kept_tokens     rows × the longest sequence that may be under way, at most; a sequence alone may always be
+    prefill_tokens  of prompts, read between two tokens of those who run
+    holding         new sequences wait while it is true
+    """
+
+    def __init__(self, model: Any, *, rows: int = 32, kept_tokens: int = 32_768, prefill_tokens: int = 128) -> None:
+        self._model = model
+        self._reader: Reader = reader_for(model)
+        self._rows, self._kept_tokens, self._prefill_tokens = rows, kept_tokens, prefill_tokens
+        self._ends = _end_tokens(model)
+        self.holding = False
+        self.waiting: deque[Sequence] = deque()
+        self.filling: list[Sequence] = []
+        self.running: list[Sequence] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self.running or self.filling or (self.waiting and not self.holding))
+
+    @property
+    def under_way(self) -> int:
+        """Sequences that hold a row."""
+        return len(self.running) + len(self.filling)
+
+    def add(self, sequence: Sequence) -> None:
+        """Join as soon as there is room. Its prompt must have a token at least."""
+        self.waiting.append(sequence)
+
+    @torch.inference_mode()
+    def remove(self, ids: Iterable[str]) -> list[Sequence]:
+        """Take sequences out wherever they are; returns those that were there."""
+        gone = set(ids)
+        found = [each for each in (*self.waiting, *self.filling, *self.running) if each.id in gone]
+        if found:
+            self.waiting = deque(each for each in self.waiting if each.id not in gone)
+            for each in found:
+                if each.row >= 0:
+                    self._leave(each)
+        return found
+
+    @torch.inference_mode()
+    def step(self, version: int) -> list[Sequence]:
+        """Go on by one token; returns the sequences that have something new to tell. version: of the weights as they are."""
+        self._admit()
+        told = self._fill(version) if self.filling else []
+        going = list(self.running)
+        if going:
+            self._say(going, version)
+        for each in [each for each in going if each.finish_reason]:
+            self._leave(each)
+        return list(dict.fromkeys([*told, *going]))
+
+    def _admit(self) -> None:
+        while self.waiting and not self.holding and self.under_way < self._rows:
+            longest = max(each.longest for each in (self.waiting[0], *self.filling, *self.running))
+            if self.under_way and (self.under_way + 1) * longest > self._kept_tokens:
+                return
+            sequence = self.waiting.popleft()
+            sequence.row = self.under_way
+            self._reader.reserve(self.under_way + 1, longest)
+            self.filling.append(sequence)
+
+    def _fill(self, version: int) -> list[Sequence]:
+        """Read on in the prompts; returns those that are read to their end and go on running, or have ended."""
+        left, pieces, reading = self._prefill_tokens, [], []
+        for each in self.filling:
+            end = min(len(each.ids), each.read + left)
+            if end == each.read:
+                break
+            left -= end - each.read
+            each.under(version)
+            pieces.append(Piece(each.row, each.ids, each.read, end))
+            reading.append(each)
+        whole = any(each.sampling.echo for each in reading)
+        logits = self._reader.read(pieces, whole)
+        for each, piece, found in zip(reading, pieces, logits, strict=True):
+            if each.sampling.echo:
+                following = each.ids[piece.start + 1 : piece.end + 1]
+                each.scores += scored(found[: len(following)], following, each.sampling.logprobs or 0)
+            each.read = piece.end
+        ready = [(each, found[-1:]) for each, found in zip(reading, logits, strict=True) if each.read == len(each.ids)]
+        for each, _ in ready:
+            self._start(each)
+        going = [(each, last) for each, last in ready if each.sampling.max_tokens]
+        if going:
+            self._hear([each for each, _ in going], torch.cat([last for _, last in going]))
+        done = [each for each, _ in ready]
+        for each in done:
+            if not each.sampling.max_tokens:
+                each.end("length")
+            if each.finish_reason:
+                self._leave(each)
+        return done
+
+    def _say(self, going: list[Sequence], version: int) -> None:
+        for each in going:
+            each.under(version)
+        logits = self._reader.read([Piece(each.row, each.tokens, each.read, each.read + 1) for each in going], whole=False)
+        for each in going:
+            each.read += 1
+        self._hear(going, torch.cat(logits))
+
+    def _hear(self, going: list[Sequence], logits: torch.Tensor) -> None:
+        """One more token each. logits: B × vocabulary, float32."""
+        tokens = chosen(logits, [each.sampling for each in going], [each.generator for each in going])
+        said = [Scored(token) for token in tokens]
+        asked = [row for row, each in enumerate(going) if each.sampling.logprobs is not None]
+        if asked:
+            top = max(going[row].sampling.logprobs or 0 for row in asked)
+            for row, found in zip(asked, scored(logits[asked], [tokens[row] for row in asked], top), strict=True):
+                said[row] = Scored(found.token, found.logprob, found.top[: going[row].sampling.logprobs])
+        for each, token in zip(going, said, strict=True):
+            each.say(token, self._ends)
+
+    def _start(self, sequence: Sequence) -> None:
+        """From the prompts being read to the running ones: into the row after theirs."""
+        row = len(self.running)
+        if sequence.row != row:
+            other = next(each for each in self.filling if each.row == row)
+            self._reader.swap(sequence.row, row, max(sequence.read, other.read))
+            other.row, sequence.row = sequence.row, row
+        self.filling.remove(sequence)
+        self.running.append(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Close the gap: with the last of the running, and where that was with the last of those being read."""
+        if sequence in self.running:
+            last = self.running.pop()
+            if last is not sequence:
+                self._take_row(last, sequence.row)
+                self.running[sequence.row] = last
+            gap = len(self.running)
+        else:
+            self.filling.remove(sequence)
+            gap = sequence.row
+        last_row = len(self.running) + len(self.filling)
+        for each in self.filling:
+            if each.row == last_row and gap != last_row:
+                self._take_row(each, gap)
+        sequence.row = -1
+        if not self.under_way:
+            self._reader.release()
+
+    def _take_row(self, sequence: Sequence, row: int) -> None:
+        self._reader.move(sequence.row, row, sequence.read)
+        sequence.row = row
+
+
+def _end_tokens(model: Any) -> frozenset[int]:
+    """The tokens at which the model's own `generate` stops."""
+    ends = model.generation_config.eos_token_id
+    return frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)

@@ -1,0 +1,134 @@
+"""Passes of the model over pieces of several sequences: with keys and values kept in rows, or anew every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from editor_core.attention import grouped_attention
+from editor_core.generation.rows import RowCache
+
+PROBE = ((3, 5, 7, 11, 13, 17, 19), (23, 29, 31))  # token ids that every vocabulary has
+TOLERANCE = 0.02  # of the logits' spread: rounding is below, a model that reads another way above
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens ids[start:end] of the sequence in a row, of which ids[:start] have been read."""
+
+    row: int
+    ids: Sequence[int]
+    start: int
+    end: int
+
+
+class Reader(Protocol):
+    """Reads pieces of different rows in one go; rows below `rows` and positions below `columns` must have been reserved."""
+
+    def reserve(self, rows: int, columns: int) -> None: ...
+
+    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+        """By piece, the logits after its last token (1 × vocabulary, float32), or after all of its tokens."""
+        ...
+
+    def move(self, source: int, target: int, columns: int) -> None: ...
+
+    def swap(self, one: int, other: int, columns: int) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class RowReader:
+    """All pieces in one pass, padded on the left so that all of them end in the last column."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache = RowCache()
+        self.reserve, self.move = self._cache.reserve, self._cache.move
+        self.swap, self.release = self._cache.swap, self._cache.release
+        config = model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        if not kinds and window and getattr(config, "use_sliding_window", True):
+            kinds = {"sliding_attention"}
+        self._kinds, self._window = sorted(kinds) or ["full_attention"], window
+
+    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+        device = self._model.device
+        spans = [range(piece.start, piece.end) for piece in pieces]
+        width = max(map(len, spans))
+        read = [piece.ids[piece.start : piece.end] for piece in pieces]
+        ids = torch.tensor([[0] * (width - len(each)) + list(each) for each in read])
+        positions = torch.tensor([[-1] * (width - len(span)) + list(span) for span in spans]).to(device)
+        self._cache.aim([piece.row for piece in pieces], positions)
+        with grouped_attention(self._model):
+            logits = self._model(
+                input_ids=ids.to(device),
+                attention_mask=self._mask(positions),
+                position_ids=positions.clamp_min(0),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=0 if whole else 1,
+            ).logits
+        if not whole:
+            return list(logits[:, -1:].float())
+        return [row[width - len(span) :].float() for row, span in zip(logits, spans, strict=True)]
+
+    def _mask(self, positions: torch.Tensor) -> Any:
+        """B × 1 × A × width bool, or one such for every kind of layer that the model has."""
+        columns = torch.arange(int(positions.max()) + 1, device=positions.device)
+        seen = columns <= positions[:, None, :, None]
+        masks = {"full_attention": seen}
+        if self._window:
+            masks["sliding_attention"] = seen & (columns > positions[:, None, :, None] - self._window)
+        return masks[self._kinds[0]] if len(self._kinds) == 1 else {kind: masks[kind] for kind in self._kinds}
+
+
+class PlainReader:
+    """Every sequence by itself, from its beginning every time: slow, and right for models that keep something else."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Nothing is kept."""
+
+    def move(self, source: int, target: int, columns: int) -> None:
+        """Nothing is kept."""
+
+    def swap(self, one: int, other: int, columns: int) -> None:
+        """Nothing is kept."""
+
+    def release(self) -> None:
+        """Nothing is kept."""
+
+    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+        found = []
+        for piece in pieces:
+            ids = torch.tensor([list(piece.ids[: piece.end])], device=self._model.device)
+            logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+            found.append(logits[piece.start if whole else -1 :].float())
+        return found
+
+
+@torch.inference_mode()
+def reader_for(model: Any) -> Reader:
+    """Rows where the model reads from them what it reads on its own; asked with a few tokens, since no list is complete."""
+    plain = PlainReader(model)
+    try:
+        layers = DynamicCache(config=model.config).layers
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+            return plain
+        trial = RowReader(model)
+        trial.reserve(len(PROBE), max(map(len, PROBE)))
+        trial.read([Piece(row, ids, 0, len(ids) - 1) for row, ids in enumerate(PROBE)], whole=False)
+        last = [Piece(row, ids, len(ids) - 1, len(ids)) for row, ids in enumerate(PROBE)]
+        pairs = list(zip(trial.read(last, whole=False), plain.read(last, whole=False), strict=True))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
+        return plain
+    agree = all(float((one - other).abs().max()) <= TOLERANCE * float(other.std()) for one, other in pairs)
+    return RowReader(model) if agree else plain

@@ -1,0 +1,94 @@
+"""One sequence under way: what it wants, what has been said, and what its asker has not heard yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from editor_core.generation.sampling import Sampling, Scored
+from editor_core.generation.text import GrowingText
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new of a sequence: text, its tokens with where each begins in the whole text, and whether it has ended."""
+
+    text: str
+    tokens: tuple[tuple[int, Scored], ...]
+    finish_reason: FinishReason | None
+
+
+class Sequence:
+    """Belongs to one batcher from `add` until it has ended.
+
+    ids        the prompt's tokens
+    tokens     these and what was said
+    read       how many tokens the cache holds
+    scores     of the prompt's tokens but the first, if asked for
+    versions   of the weights that had a part in it, in order
+    """
+
+    def __init__(self, id: str, ids: list[int], sampling: Sampling, tokenizer: Any) -> None:
+        self.id, self.ids, self.sampling = id, ids, sampling
+        self.tokens = list(ids)
+        self.generator: torch.Generator | None = sampling.generator()
+        self.read = 0
+        self.row = -1
+        self.said: list[Scored] = []
+        self.scores: list[Scored] = []
+        self.versions: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self._text = GrowingText(tokenizer, sampling.stop)
+        self._told_text = self._told_tokens = 0
+        self._ended_by_token = False
+
+    @property
+    def longest(self) -> int:
+        """Tokens it may come to hold in the cache."""
+        return len(self.ids) + self.sampling.max_tokens
+
+    @property
+    def text(self) -> str:
+        """All that was said so far."""
+        return self._text.text
+
+    def under(self, version: int) -> None:
+        """Weights of this version are about to be used."""
+        if not self.versions or self.versions[-1] != version:
+            self.versions.append(version)
+
+    def say(self, token: Scored, ends: frozenset[int]) -> None:
+        """The next token; one of `ends` ends the sequence and is no part of its text."""
+        self.said.append(token)
+        self.tokens.append(token.token)
+        if token.token in ends:
+            self._ended_by_token = True
+            self.end("stop")
+            return
+        self._text.add(token.token)
+        if self._text.stopped:
+            self.end("stop")
+        elif len(self.said) >= self.sampling.max_tokens:
+            self.end("length")
+
+    def end(self, reason: FinishReason) -> None:
+        self._text.finish()
+        self.finish_reason = "stop" if self._text.stopped else reason
+
+    def news(self) -> News:
+        """What has not been told yet; a text that may turn out to be a stop text is kept back."""
+        until = len(self._text.text) if self.finish_reason else self._text.settled()
+        tokens = []
+        spoken = len(self.said) - self._ended_by_token
+        while self._told_tokens < spoken:
+            start = self._text.starts[self._told_tokens]
+            if start >= until and not (self.finish_reason and not self._text.stopped):
+                break
+            tokens.append((start, self.said[self._told_tokens]))
+            self._told_tokens += 1
+        text, self._told_text = self._text.text[self._told_text : until], max(until, self._told_text)
+        return News(text, tuple(tokens), self.finish_reason)

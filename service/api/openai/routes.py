@@ -1,0 +1,112 @@
+"""POST /v1/completions and /v1/chat/completions, GET /v1/models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from service.api.answering import DONE, all_answers, event, event_stream, together, while_here
+from service.api.context import Context, Here
+from service.api.generation import Question
+from service.api.openai.schemas import ChatIn, CompletionIn
+from service.api.openai.shapes import ChatShape, CompletionShape, Shape
+from service.domain.messages import GenerateReply
+from service.errors import NotFound
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+ANY_MODEL = "errata"  # whatever is served
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorOut(BaseModel):
+    """Errors as OpenAI's clients read them."""
+
+    error: ErrorBody
+
+
+def _documented(kind: str) -> dict[int | str, dict[str, Any]]:
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorOut} for status in (400, 404, 409, 413, 429, 500, 503, 504)
+    }
+    answer = {"description": kind, "content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}}}
+    return {200: answer, 422: {"model": ErrorOut, "description": "Not used here: 400"}, **errors}
+
+
+@router.post("/completions", responses=_documented("text_completion"), response_class=JSONResponse, summary="Continue a text")
+async def completions(body: CompletionIn, here: Here, request: Request) -> Response:
+    """As OpenAI's, with `revisions` beside `system_fingerprint`."""
+    model, questions = await _model(here, body.model), body.questions()
+    return await _answered(request, here, body, questions, CompletionShape(model, questions))
+
+
+@router.post(
+    "/chat/completions", responses=_documented("chat.completion"), response_class=JSONResponse, summary="Answer a conversation"
+)
+async def chat_completions(body: ChatIn, here: Here, request: Request) -> Response:
+    """As OpenAI's, with `revisions` beside `system_fingerprint`."""
+    model, questions = await _model(here, body.model), body.questions()
+    return await _answered(request, here, body, questions, ChatShape(model, questions))
+
+
+@router.get("/models", responses={503: {"model": ErrorOut}}, response_class=JSONResponse, summary="What is served")
+async def models(here: Here) -> Response:
+    """One entry for each model that a worker has ready."""
+    return JSONResponse({"object": "list", "data": [_entry(name) for name in await here.questions.models()]})
+
+
+@router.get(
+    "/models/{model:path}",
+    responses={404: {"model": ErrorOut}, 503: {"model": ErrorOut}},
+    response_class=JSONResponse,
+    summary="One model",
+)
+async def one_model(model: str, here: Here) -> Response:
+    """404 for one that is not served."""
+    return JSONResponse(_entry(await _model(here, model)))
+
+
+def _entry(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "errata"}
+
+
+async def _model(here: Context, name: str) -> str:
+    served = await here.questions.models()
+    if name in served:
+        return name
+    if served and name in (ANY_MODEL, here.resources.settings.model):
+        return served[0]
+    if not served:
+        await here.questions.admit()  # says that nothing is ready
+    raise NotFound(f"the model {name[:100]!r} is not served here; GET /v1/models lists what is", code="model_not_found")
+
+
+async def _answered(
+    request: Request, here: Context, body: CompletionIn | ChatIn, questions: Sequence[Question], shape: Shape
+) -> Response:
+    await here.questions.admit(len(questions))
+    if body.stream:
+        return await event_stream(request, _events(here, questions, shape, body.wants_usage))
+    return JSONResponse(shape.whole(await while_here(request, all_answers(here.questions, questions))))
+
+
+async def _events(here: Context, questions: Sequence[Question], shape: Shape, wants_usage: bool) -> AsyncGenerator[str]:
+    ended: list[GenerateReply] = []
+    async with aclosing(together(here.questions, questions, stream=True)) as replies:
+        async for index, reply in replies:
+            chunk = shape.chunk(index, reply)
+            yield event({**chunk, "usage": None} if wants_usage else chunk)
+            ended += [reply] if reply.last else []
+    if wants_usage:
+        yield event(shape.final_usage(ended))
+    yield DONE

@@ -1,0 +1,190 @@
+"""Answering on the model thread, step by step, with editing in between: who goes first, and when weights may change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from editor_core.generation import Batcher, News, Sequence
+from service import metrics
+from service.settings import Settings
+from service.worker.model_thread import ModelThread
+from service.worker.resident import ResidentModel
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A sequence on its way through. `told` is called on the event loop with everything new, `failed` at most once."""
+
+    sequence: Sequence
+    told: Callable[[News], None]
+    failed: Callable[[str, str], None]
+    sent_at: float
+    deadline: float
+    began_at: float = 0.0
+    last_token_at: float = 0.0
+    tokens: int = field(default=0)
+
+
+class Engine:
+    """One batcher and the loop that drives it."""
+
+    def __init__(self, resident: ResidentModel, thread: ModelThread, settings: Settings) -> None:
+        self._resident, self._thread, self._settings = resident, thread, settings
+        self._batcher: Batcher | None = None
+        self._tickets: dict[str, Ticket] = {}
+        self._arrived: list[Ticket] = []
+        self._cancelled: set[str] = set()
+        self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
+        self._given_s = 0.0
+        self._holding = False
+        thread.readers = self
+
+    @property
+    def load(self) -> int:
+        """Sequences that wait or run."""
+        return len(self._tickets)
+
+    def submit(self, ticket: Ticket) -> None:
+        self._tickets[ticket.sequence.id] = ticket
+        self._arrived.append(ticket)
+        self._wake.set()
+
+    def cancel(self, id: str) -> bool:
+        """Nobody waits for it any more: its place is free within a step. False where it is not here."""
+        if self._tickets.pop(id, None) is None:
+            return False
+        metrics.REQUEST_SUCCESS.labels("abort").inc()
+        self._cancelled.add(id)
+        self._wake.set()
+        return True
+
+    async def turn(self, took_s: float) -> None:
+        """After an editing step of so many seconds: wait until answers have had their share, or nobody wants one."""
+        owed_s = took_s * (1 - self._settings.edit_share) / self._settings.edit_share
+        until = self._given_s + owed_s
+        async with self._stepped:
+            await self._stepped.wait_for(lambda: self._given_s >= until or not self._wanted())
+
+    @contextlib.asynccontextmanager
+    async def window(self) -> AsyncIterator[None]:
+        """In which weights may change: new questions wait, those under way get until the limit to finish."""
+        began = time.perf_counter()
+        self._holding = True
+        self._wake.set()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.drain_limit_s), self._stepped:
+                    await self._stepped.wait_for(lambda: not self._under_way())
+            metrics.DRAIN_SECONDS.observe(time.perf_counter() - began)
+            yield
+        finally:
+            self._holding = False
+            self._wake.set()
+
+    async def run(self) -> None:
+        """For as long as the worker serves."""
+        self._batcher = await self._thread.run(self._new_batcher)
+        while True:
+            if not self._arrived and not self._cancelled and not self._can_go_on():
+                self._wake.clear()
+                await self._tell_waiters(0.0)
+                self._count()
+                await self._wake.wait()
+            await self._go_on()
+
+    def _new_batcher(self) -> Batcher:
+        settings = self._settings
+        return Batcher(
+            self._resident.model,
+            rows=settings.max_running,
+            kept_tokens=settings.kept_tokens,
+            prefill_tokens=settings.prefill_tokens,
+        )
+
+    async def _go_on(self) -> None:
+        """One step, and what comes of it. A step that fails takes its sequences with it, not the worker."""
+        arrived, self._arrived = self._arrived, []
+        cancelled, self._cancelled = self._cancelled, set()
+        expired = [id for id, ticket in self._tickets.items() if ticket.deadline < time.time()]
+        for id in expired:
+            self._fail(id, "generation_timed_out", "the model did not get to the end in time")
+        try:
+            told, took_s = await self._thread.run(self._step, arrived, cancelled | set(expired), self._holding)
+        except Exception as error:  # askers must hear of it, whatever it is
+            log.exception("generation failed")
+            self._batcher = await self._thread.run(self._new_batcher)
+            for id in list(self._tickets):
+                self._fail(id, "generation_failed", f"{type(error).__name__}: {error}")
+            return
+        for sequence in told:
+            self._tell(sequence)
+        self._count()
+        await self._tell_waiters(took_s)
+
+    def _step(self, arrived: list[Ticket], gone: set[str], holding: bool) -> tuple[list[Sequence], float]:
+        """On the model thread, so the revision read here is the one that answers."""
+        assert self._batcher is not None
+        began = time.perf_counter()
+        self._batcher.holding = holding
+        for ticket in arrived:
+            self._batcher.add(ticket.sequence)
+        self._batcher.remove(gone)
+        told = self._batcher.step(self._resident.revision)
+        return told, time.perf_counter() - began
+
+    def _tell(self, sequence: Sequence) -> None:
+        ticket = self._tickets.get(sequence.id)
+        if ticket is None:
+            return  # cancelled during the step
+        news, now = sequence.news(), time.time()
+        if not ticket.began_at:
+            ticket.began_at = now
+            metrics.FIRST_TOKEN_SECONDS.observe(now - ticket.sent_at)
+        elif len(sequence.said) > ticket.tokens:
+            metrics.INTER_TOKEN_SECONDS.observe(now - ticket.last_token_at)
+        ticket.last_token_at, ticket.tokens = now, len(sequence.said)
+        if news.finish_reason:
+            del self._tickets[sequence.id]
+            _record(sequence, ticket, now)
+        ticket.told(news)
+
+    def _fail(self, id: str, code: str, detail: str) -> None:
+        ticket = self._tickets.pop(id)
+        metrics.REQUEST_SUCCESS.labels("abort" if code == "generation_timed_out" else "error").inc()
+        ticket.failed(code, detail)
+
+    def _can_go_on(self) -> bool:
+        assert self._batcher is not None
+        return bool(self._batcher.under_way or (self._batcher.waiting and not self._holding))
+
+    def _wanted(self) -> bool:
+        return bool(self._tickets) and not (self._holding and not self._under_way())
+
+    def _under_way(self) -> int:
+        return self._batcher.under_way if self._batcher is not None else 0
+
+    async def _tell_waiters(self, took_s: float) -> None:
+        async with self._stepped:
+            self._given_s += took_s
+            self._stepped.notify_all()
+
+    def _count(self) -> None:
+        metrics.REQUESTS_RUNNING.set(self._under_way())
+        metrics.REQUESTS_WAITING.set(len(self._tickets) - self._under_way())
+
+
+def _record(sequence: Sequence, ticket: Ticket, now: float) -> None:
+    metrics.REQUEST_SUCCESS.labels(sequence.finish_reason).inc()
+    metrics.PROMPT_TOKENS.inc(len(sequence.ids))
+    metrics.GENERATION_TOKENS.inc(len(sequence.said))
+    metrics.E2E_SECONDS.observe(now - ticket.sent_at)
+    if len(sequence.versions) > 1:
+        metrics.MIXED_ANSWERS.inc()

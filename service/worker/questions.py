@@ -1,0 +1,106 @@
+"""From a question to token ids, and from what is said to replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from typing import Any
+
+from jinja2 import TemplateError
+
+from editor_core.generation import News, Sampling, Scored, Sequence
+from editor_core.texts import rendered, token_ids
+from service.domain.messages import GenerateReply, GenerateRequest, TokenReply
+
+
+class Refused(Exception):
+    """A question that cannot be asked, with a stable code."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+def sequence_for(model: Any, tokenizer: Any, request: GenerateRequest, max_prompt_tokens: int) -> Sequence:
+    """Raises Refused."""
+    ids = _ids(tokenizer, request)
+    longest = min(getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30) - 1, max_prompt_tokens)
+    if not ids:
+        raise Refused("empty_prompt", "the prompt has no token")
+    if len(ids) > longest:
+        raise Refused("prompt_too_long", f"the prompt is {len(ids)} tokens long; at most {longest} are read here")
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if not all(0 <= token < vocabulary for token in ids):
+        raise Refused("unknown_token", f"token ids go from 0 to {vocabulary - 1}")
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30) - len(ids)
+    sampling = Sampling(
+        max_tokens=min(request.max_tokens, room),
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=tuple(request.stop or ()),
+        logprobs=request.logprobs,
+        echo=request.echo and request.logprobs is not None,
+    )
+    return Sequence(request.id, ids, sampling, tokenizer)
+
+
+def _ids(tokenizer: Any, request: GenerateRequest) -> list[int]:
+    if request.tokens is not None:
+        return request.tokens
+    if not request.chat:
+        return token_ids(tokenizer, request.prompt, "plain")
+    if not tokenizer.chat_template:
+        raise Refused("no_chat_template", "this model has no chat template; ask without chat")
+    if request.messages is None:
+        return token_ids(tokenizer, rendered(tokenizer, request.prompt, "chat"), "chat")
+    try:
+        text = tokenizer.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, ValueError) as error:
+        raise Refused("messages_not_taken", f"the model's chat template does not take these messages: {error}") from error
+    return token_ids(tokenizer, str(text), "chat")
+
+
+class Telling:
+    """What one asker is told: piece by piece, or at the end."""
+
+    def __init__(self, request: GenerateRequest, sequence: Sequence, tokenizer: Any) -> None:
+        self._request, self._sequence, self._tokenizer = request, sequence, tokenizer
+        self._text, self._tokens = "", list[tuple[int, Scored]]()
+        self._echo_told = not request.echo
+
+    def reply(self, news: News) -> GenerateReply | None:
+        """None where there is nothing to tell yet."""
+        self._text += news.text
+        self._tokens += news.tokens
+        if not news.finish_reason and not (self._request.stream and (self._text or self._tokens)):
+            return None
+        sequence = self._sequence
+        reply = GenerateReply(
+            id=sequence.id,
+            text=self._text,
+            revision=sequence.versions[-1],
+            prompt_tokens=len(sequence.ids),
+            completion_tokens=len(sequence.said),
+            finish_reason=news.finish_reason or "",
+            revisions=list(sequence.versions),
+            tokens=None if self._request.logprobs is None else [self._token(each, at) for at, each in self._tokens],
+            echoed=None if self._echo_told else self._echoed(),
+        )
+        self._text, self._tokens, self._echo_told = "", [], True
+        return reply
+
+    def _token(self, scored: Scored, start: int) -> TokenReply:
+        top = [(self._decoded(token), logprob) for token, logprob in scored.top]
+        return TokenReply(self._decoded(scored.token), start, scored.logprob, top)
+
+    def _echoed(self) -> list[TokenReply]:
+        """The prompt's tokens; nothing comes before the first, so it has no logprob."""
+        sequence, start, found = self._sequence, 0, list[TokenReply]()
+        scores: Many[Scored] = sequence.scores or [Scored(token) for token in sequence.ids[1:]]
+        for scored in (Scored(sequence.ids[0]), *scores):
+            found.append(self._token(scored, start))
+            start += len(found[-1].text)
+        return found
+
+    def _decoded(self, token: int) -> str:
+        return str(self._tokenizer.decode([token]))
