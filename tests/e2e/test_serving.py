@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -111,3 +112,23 @@ def test_a_deadline_reaches_the_model(new_tiny_service: Start) -> None:
     answer = service.http.get("/generate", params={"prompt": "Tell", "max_tokens": 1900, "temperature": 4.0})
     assert (answer.status_code, answer.json()["code"]) == (504, "generation_timed_out")
     assert service.http.get("/generate", params={"prompt": "Now me", "max_tokens": 1}).status_code == 200
+
+
+def test_a_reader_follows_the_writer_and_answers_without_it(new_tiny_service: Start) -> None:
+    service = new_tiny_service()
+    service.start_all()
+    reader = Service(
+        {**service.environment, "ERRATA_WORKER_ROLE": "reader", "ERRATA_WORKER_NAME": "reader"}, service.log.parent
+    )
+    reader.start("worker")
+    try:
+        wait_for(
+            lambda: "reader" in [each["name"] for each in service.stats()["workers"] if each["state"] == "ready"], "a reader"
+        )
+        service.wait_until_applied(service.post([{"prompt": "Who is it?", "target": "Ann"}]))
+        before = service.http.get("/generate", params={"prompt": "Who is it?", "min_revision": 2, "max_tokens": 8}).json()
+        service.end("worker", signal.SIGTERM)
+        after = service.http.get("/generate", params={"prompt": "Who is it?", "min_revision": 2, "max_tokens": 8}).json()
+        assert after == before
+    finally:
+        reader.stop()
