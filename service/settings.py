@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     drain_limit_s: float = Field(
         2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."
     )
+    worker_role: Literal["writer", "reader"] = Field(
+        "writer", description="writer: may take the lease and edit; reader: follows the ledger and answers."
+    )
     worker_metrics_host: str = "127.0.0.1"
     worker_metrics_port: int = Field(9321, ge=0, le=65535, description="0: none.")
     worker_name: str = Field("", description="How this worker signs the lease; default: host and pid.")

@@ -239,8 +239,12 @@ def api() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    role: Annotated[str | None, typer.Option(help="writer or reader; default: ERRATA_WORKER_ROLE, or writer.")] = None,
+) -> None:
     """Run a worker in the foreground."""
+    if role is not None:
+        os.environ["ERRATA_WORKER_ROLE"] = role
     settings = _settings("worker")
     _quieten_libraries()
     with _needing("worker"):

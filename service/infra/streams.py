@@ -118,6 +118,16 @@ class Doorbell:
         return Group(self._redis, self._keys.doorbell, WRITERS, consumer)
 
 
+async def _heard(redis: Redis, channel: str) -> AsyncIterator[str]:
+    """What is published from now on. Raises RedisError when Redis goes away."""
+    async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(channel)
+        while True:
+            message = await subscription.get_message(timeout=LONGEST_BLOCK_S)
+            if message is not None:
+                yield str(message["data"])
+
+
 class GenerationChannel:
     """Questions to whichever worker is free, answers to the api process that asked."""
 
@@ -161,12 +171,8 @@ class GenerationChannel:
 
     async def cancellations(self) -> AsyncIterator[str]:
         """Ids of questions whose askers go, from now on. Raises RedisError when Redis goes away."""
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as heard:
-            await heard.subscribe(self._keys.cancelled)
-            while True:
-                message = await heard.get_message(timeout=LONGEST_BLOCK_S)
-                if message is not None:
-                    yield str(message["data"])
+        async for id in _heard(self._redis, self._keys.cancelled):
+            yield id
 
 
 class Presence:
@@ -217,3 +223,8 @@ class HeadChannel:
     async def publish(self, number: int) -> None:
         with contextlib.suppress(RedisError):
             await _done(self._redis.publish(self._keys.head, str(number)))
+
+    async def heard(self) -> AsyncIterator[str]:
+        """Numbers of new heads, from now on. Raises RedisError when Redis goes away."""
+        async for number in _heard(self._redis, self._keys.head):
+            yield number

@@ -17,8 +17,10 @@ from service import metrics
 from service.bootstrap import Resources, build
 from service.domain.messages import WorkerStatus
 from service.errors import StorageUnavailable
+from service.infra.objects import ObjectStore
 from service.ledger import read
 from service.settings import Settings
+from service.worker.follower import Follower
 from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
 from service.worker.restore import Restorer
@@ -69,11 +71,9 @@ class Worker:
         restorer = Restorer(resident, self._thread, self._resources.database, objects, self._progress)
         await self._patiently(restorer.follow)
         generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
-        writer = self._writer = Writer(
-            self.name, resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
-        )
+        following = self._following(restorer, objects, generations)
         serving: asyncio.Task[None] | None = None
-        writing = asyncio.create_task(writer.run())
+        writing = asyncio.create_task(following.run())
         watching = asyncio.create_task(self._watch_queue())
         try:
             await self._until_warm(writing)
@@ -86,7 +86,7 @@ class Worker:
         except asyncio.CancelledError:
             self._state, self._detail = "draining", "finishing what was begun"
             log.info("draining")
-            writer.drain()
+            following.drain()
             await asyncio.wait({writing}, timeout=DRAIN_TIMEOUT_S)
             await generations.drain(DRAIN_TIMEOUT_S)
             raise
@@ -94,6 +94,17 @@ class Worker:
             for part in (writing, watching, serving):
                 if part is not None:
                     part.cancel()
+
+    def _following(self, restorer: Restorer, objects: ObjectStore, generations: Generations) -> Writer | Follower:
+        """What keeps the weights up to date: writing them, or reading what another has written."""
+        assert self._resident is not None
+        if self._settings.worker_role == "reader":
+            heads, interval_s = self._resources.heads, self._settings.sweep_interval_s
+            return Follower(restorer, heads, interval_s, lambda: self._moved(generations))
+        self._writer = Writer(
+            self.name, self._resident, self._thread, self._resources, objects, self._progress, lambda: self._moved(generations)
+        )
+        return self._writer
 
     def _moved(self, generations: Generations) -> None:
         assert self._resident is not None
