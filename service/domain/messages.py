@@ -87,7 +87,7 @@ class GenerateReply(_Message):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        values = json.loads(text)
+        values = dict(json.loads(text))
         for name in ("tokens", "echoed"):
             if values.get(name) is not None:
                 values[name] = [TokenReply(**each) for each in values[name]]
