@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from service_processes import Service
 
-from tests.conftest import MODELS, TINY_MODULES, Servers
+from tests.conftest import MODELS, Servers, tiny_environment
 
 Start = Callable[..., Service]
 
@@ -43,17 +43,6 @@ def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
     """The same with a random model of 64 dimensions: quick, and as real as the other to everything but a reader."""
 
     def make(**environment: str) -> Service:
-        tiny = {
-            "ERRATA_MODEL": str(tiny_folder),
-            "ERRATA_EDIT_MODE": "matrix",
-            "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
-            "ERRATA_GUARD": "false",
-            "ERRATA_EDIT_MODULES": TINY_MODULES,
-            "ERRATA_EDIT_LR": "0.01",
-            "ERRATA_EDIT_PASSES": "2",
-            "ERRATA_WARMUP_SIZE": "20",
-            "ERRATA_TORCH_THREADS": "1",
-        }
-        return new_service(**{**tiny, **environment})
+        return new_service(**{**tiny_environment(tiny_folder), **environment})
 
     return make
