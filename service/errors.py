@@ -125,3 +125,11 @@ class WrongModel(ErrataError):
 
 class NotCalibrated(ErrataError):
     code = "not_calibrated"
+
+
+class BackupDamaged(ErrataError):
+    code = "backup_damaged"
+
+
+class DatabaseNotEmpty(ErrataError):
+    code = "database_not_empty"

@@ -309,6 +309,37 @@ def verify(
 
 
 @app.command()
+def backup(file: Annotated[Path, typer.Argument(help="Where to write it; a file that is there is replaced.")]) -> None:
+    """Write ledger and objects, as they are at one moment, into one file. The service may run meanwhile."""
+    settings = _settings("backup")
+    from service.cli import backup as backups
+    from service.cli.verify import with_database
+
+    try:
+        with with_database(settings) as complete:
+            manifest = asyncio.run(backups.back_up(complete, file))
+    except (ErrataError, OSError) as error:
+        _fail(error.detail if isinstance(error, ErrataError) else str(error))
+    show.console.print(backups.summary("backed up to", manifest, file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="What `errata backup` wrote.")]) -> None:
+    """Bring a backup into a database that is still empty. Start the service afterwards."""
+    settings = _settings("restore")
+    from service.cli import backup as backups
+    from service.cli.verify import with_database
+
+    try:
+        with with_database(settings, new=True) as complete:
+            backups.migrate_for(complete)
+            manifest = asyncio.run(backups.restore(complete, file))
+    except (ErrataError, OSError) as error:
+        _fail(error.detail if isinstance(error, ErrataError) else str(error))
+    show.console.print(backups.summary("restored", manifest, file), highlight=False, soft_wrap=True)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database's schema to the newest revision."""
     settings = _settings("migrate")

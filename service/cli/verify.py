@@ -14,15 +14,18 @@ from service.settings import Settings
 
 
 @contextlib.contextmanager
-def with_database(settings: Settings) -> Iterator[Settings]:
-    """The settings with the embedded Postgres in them where no other is named, started for as long as it is needed."""
+def with_database(settings: Settings, *, new: bool = False) -> Iterator[Settings]:
+    """The settings with the embedded Postgres in them where no other is named, started for as long as it is needed.
+
+    new: it may have to be made first.
+    """
     if settings.database_url:
         yield settings
         return
     from service.local.postgres import EmbeddedPostgres
     from service.local.processes import end_server
 
-    if not (settings.data_dir / "postgres").is_dir():
+    if not new and not (settings.data_dir / "postgres").is_dir():
         raise ErrataError(f"there is no ledger in {settings.data_dir}, and DATABASE_URL is not set", code="not_configured")
     server = EmbeddedPostgres(settings.data_dir)
     was_running = server.pid() is not None

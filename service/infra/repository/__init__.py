@@ -6,6 +6,7 @@ from sqlalchemy import text
 
 from service.infra.repository.batches import BatchRows
 from service.infra.repository.checkpoints import CheckpointRows
+from service.infra.repository.copying import CopyRows
 from service.infra.repository.edits import EditRows
 from service.infra.repository.events import EventRows
 from service.infra.repository.integrity import IntegrityRows
@@ -16,7 +17,9 @@ from service.infra.repository.revisions import RevisionRows
 __all__ = ["Repository"]
 
 
-class Repository(EditRows, BatchRows, EventRows, RevisionRows, CheckpointRows, OperationRows, LeaseRows, IntegrityRows):
+class Repository(
+    EditRows, BatchRows, EventRows, RevisionRows, CheckpointRows, OperationRows, LeaseRows, IntegrityRows, CopyRows
+):
     """Everything that can be asked of the ledger, and done to it."""
 
     async def freeze(self) -> None:
