@@ -4,7 +4,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN = $(VENV)/bin
 
-.PHONY: demo test install bench lint format types imports schema check stop clean help
+.PHONY: demo test chaos install bench lint format types imports schema check stop clean help
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  -/'
@@ -23,6 +23,9 @@ stop: $(VENV)/.installed  ## stop what `make demo` started
 
 bench: $(VENV)/.installed-dev  ## measure an editing step against its direct form (minutes)
 	@$(RUN)/python -m bench $(BENCH_ARGS)
+
+chaos: $(VENV)/.installed-dev  ## kill and stop everything at random for MINUTES=10, with SEED=1 or a new one, then judge
+	@$(RUN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
 
 check: lint types imports schema  ## what CI checks besides the tests
 

@@ -151,3 +151,11 @@ class NotCalibrated(ErrataError):
 
 class NotExported(ErrataError):
     code = "not_exported"
+
+
+class BackupDamaged(ErrataError):
+    code = "backup_damaged"
+
+
+class DatabaseNotEmpty(ErrataError):
+    code = "database_not_empty"

@@ -41,9 +41,13 @@ def demo(demo_folder: Path) -> LoadedModel:
 @pytest.fixture(scope="session")
 def tiny_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of 64 dimensions with the demo model's tokenizer: a real model, for tests that need many of them."""
+    return make_tiny_model(demo_folder, tmp_path_factory.mktemp("models") / "tiny")
+
+
+def make_tiny_model(demo_folder: Path, folder: Path) -> Path:
+    """Always the same weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     known = json.loads((demo_folder / "config.json").read_text())
     config = AutoConfig.for_model(
         "llama", **TINY, vocab_size=known["vocab_size"], bos_token_id=1, eos_token_id=2, pad_token_id=2
@@ -82,6 +86,21 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     yield Servers(admin_url, valkey.start())
     end_server(valkey.pid(), signal.SIGTERM, 10)
     end_server(postgres.pid(), signal.SIGINT, 20)
+
+
+def tiny_environment(tiny_folder: Path) -> dict[str, str]:
+    """For processes that are to edit the tiny model: quick, and as real as another to everything but a reader."""
+    return {
+        "ERRATA_MODEL": str(tiny_folder),
+        "ERRATA_EDIT_MODE": "matrix",
+        "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
+        "ERRATA_GUARD": "false",
+        "ERRATA_EDIT_MODULES": TINY_MODULES,
+        "ERRATA_EDIT_LR": "0.01",
+        "ERRATA_EDIT_PASSES": "2",
+        "ERRATA_WARMUP_SIZE": "20",
+        "ERRATA_TORCH_THREADS": "1",
+    }
 
 
 @pytest.fixture

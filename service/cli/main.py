@@ -324,7 +324,7 @@ def export(
 
 
 @contextlib.contextmanager
-def _ledger(settings: Settings) -> Iterator[Settings]:
+def _ledger(settings: Settings, new: bool = False) -> Iterator[Settings]:
     """The settings with the database that has the ledger, if need be the data folder's own. Raises ErrataError."""
     if settings.database_url:
         yield settings
@@ -332,7 +332,7 @@ def _ledger(settings: Settings) -> Iterator[Settings]:
     with _needing("local"):
         from service.local.ledger import local_ledger
 
-    with local_ledger(settings) as found:
+    with local_ledger(settings, new) as found:
         yield found
 
 
@@ -363,6 +363,35 @@ def verify(
             _fail(f"{error.code}: {error.detail}")
     if not everything:
         raise typer.Exit(1)
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="Where to write it; a file that is there is replaced.")]) -> None:
+    """Write ledger and objects, as they are at one moment, into one file. The service may run meanwhile."""
+    settings = _settings("backup")
+    from service.cli import backup as backups
+
+    try:
+        with _ledger(settings) as complete:
+            manifest = asyncio.run(backups.back_up(complete, file))
+    except (ErrataError, OSError) as error:
+        _fail(error.detail if isinstance(error, ErrataError) else str(error))
+    show.console.print(backups.summary("backed up to", manifest, file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="What `errata backup` wrote.")]) -> None:
+    """Bring a backup into a database that is still empty. Start the service afterwards."""
+    settings = _settings("restore")
+    from service.cli import backup as backups
+
+    try:
+        with _ledger(settings, new=True) as complete:
+            backups.migrate_for(complete)
+            manifest = asyncio.run(backups.restore(complete, file))
+    except (ErrataError, OSError) as error:
+        _fail(error.detail if isinstance(error, ErrataError) else str(error))
+    show.console.print(backups.summary("restored", manifest, file), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ GENERATE_LENGTH = 10_000
 REPLIES_LENGTH = 10_000
 REPLIES_TTL_S = 300
 STATUS_TTL_S = 4
+RING_TIMEOUT_S = 1.0  # whoever posts is waiting for it
 LONGEST_BLOCK_S = 5.0  # of any blocking read
 
 
@@ -106,11 +108,12 @@ class Doorbell:
         self._redis, self._keys = redis, keys
 
     async def ring(self, edit_ids: Sequence[int]) -> bool:
-        """False when Redis is away; the edits are safe all the same."""
+        """False when Redis is away or silent; the edits are safe all the same."""
         fields: dict[Any, Any] = {"first": str(edit_ids[0]), "count": str(len(edit_ids))}
         try:
-            await self._redis.xadd(self._keys.doorbell, fields, maxlen=DOORBELL_LENGTH, approximate=True)
-        except RedisError:
+            async with asyncio.timeout(RING_TIMEOUT_S):
+                await self._redis.xadd(self._keys.doorbell, fields, maxlen=DOORBELL_LENGTH, approximate=True)
+        except (RedisError, TimeoutError):
             return False
         return True
 

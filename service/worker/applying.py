@@ -10,6 +10,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -96,19 +97,30 @@ class Applying:
         proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
         failpoints.hit("writer.proposed", [record.edit.prompt for record in batch.edits])
         seconds = dict(proposed.seconds)
-        left = await self._fail(held, batch, list(proposed.failures)) if proposed.failures else batch
-        if left is None:
+        refused = {failure.edit_id for failure in proposed.failures}
+        left = replace(batch, edits=tuple(record for record in batch.edits if record.id not in refused))
+        if not left.edits:
+            await self._fail(held, batch, list(proposed.failures))
             return
         proposal = proposed.outcome.proposal
         candidate = await self._thread.run(self._resident.prepare, proposed.change, proposal.statistics, proposal.norms, parent)
         with _timing(seconds, "persist"):
             objects = await persist(self._objects, candidate)
-        failpoints.hit("writer.persisted")
+        failpoints.hit("writer.persisted", [record.edit.prompt for record in batch.edits])
         number = self._resident.revision + 1
         new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, objects, proposed.outcome.passes)
         superseded = Effects(ended=dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED))
         with _timing(seconds, "commit"):
-            await commit_revision(self._database, held, new, batch=left, outcomes=_outcomes(proposed), effects=superseded)
+            await commit_revision(
+                self._database,
+                held,
+                new,
+                batch=left,
+                outcomes=_outcomes(proposed),
+                refused=proposed.failures,
+                effects=superseded,
+            )
+        metrics.EDITS_APPLIED.labels("failed").inc(len(refused))
         with _timing(seconds, "apply"):
             pause_s = await self._thread.change(self._resident.adopt, candidate.draft, number, candidate.updates)
         failpoints.hit("writer.applied")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from service_processes import Service
 
-from tests.conftest import MODELS, TINY_MODULES, Servers
+from tests.conftest import MODELS, Servers, tiny_environment
 
 Start = Callable[..., Service]
 
@@ -29,12 +29,12 @@ def new_service(servers: Servers, tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
     """The same with a random model of 64 dimensions: quick, and as real as the other to everything but a reader."""
-    return lambda **environment: new_service(**{**tiny(tiny_folder), **environment})
+    return lambda **environment: new_service(**{**tiny_environment(tiny_folder), **environment})
 
 
 def tiny_service(servers: Servers, tiny_folder: Path, parent: Path) -> Service:
     """One that several tests share; whoever makes it stops it."""
-    return service_of(servers, parent, **tiny(tiny_folder))
+    return service_of(servers, parent, **tiny_environment(tiny_folder))
 
 
 def service_of(servers: Servers, parent: Path, **environment: str) -> Service:
@@ -51,17 +51,3 @@ def service_of(servers: Servers, parent: Path, **environment: str) -> Service:
         "ERRATA_GENERATE_TIMEOUT_S": "280",
     }
     return Service({**own, **environment}, folder)
-
-
-def tiny(tiny_folder: Path) -> dict[str, str]:
-    return {
-        "ERRATA_MODEL": str(tiny_folder),
-        "ERRATA_EDIT_MODE": "matrix",
-        "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
-        "ERRATA_GUARD": "false",
-        "ERRATA_EDIT_MODULES": TINY_MODULES,
-        "ERRATA_EDIT_LR": "0.01",
-        "ERRATA_EDIT_PASSES": "2",
-        "ERRATA_WARMUP_SIZE": "20",
-        "ERRATA_TORCH_THREADS": "1",
-    }

@@ -6,6 +6,7 @@ from sqlalchemy import text
 
 from service.infra.repository.batches import BatchRows
 from service.infra.repository.checkpoints import CheckpointRows
+from service.infra.repository.copying import CopyRows
 from service.infra.repository.edits import EditRows
 from service.infra.repository.events import EventRows
 from service.infra.repository.integrity import IntegrityRows
@@ -18,7 +19,16 @@ __all__ = ["Repository"]
 
 
 class Repository(
-    EditRows, BatchRows, EventRows, RevisionRows, CheckpointRows, OperationRows, LeaseRows, IntegrityRows, KeyRows
+    EditRows,
+    BatchRows,
+    EventRows,
+    RevisionRows,
+    CheckpointRows,
+    OperationRows,
+    LeaseRows,
+    IntegrityRows,
+    KeyRows,
+    CopyRows,
 ):
     """Everything that can be asked of the ledger, and done to it."""
 
