@@ -27,6 +27,7 @@ class RowCache(Cache):  # type: ignore[misc]
         self._writing: tuple[torch.Tensor, ...] = ()
         self._reading: slice | torch.Tensor = slice(0)
         self._width = 0
+        self._alone: tuple[int, int] | None = None
 
     def reserve(self, rows: int, columns: int) -> None:
         """Room for so many rows and columns at least, keeping what is there."""
@@ -61,6 +62,7 @@ class RowCache(Cache):  # type: ignore[misc]
         contiguous = list(rows) == list(range(rows[0], rows[0] + len(rows)))
         self._reading = slice(rows[0], rows[0] + len(rows)) if contiguous else where
         self._width = int(positions.max()) + 1
+        self._alone = (rows[0], self._width - positions.shape[1]) if len(rows) == 1 else None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *others: Any, **named: Any
@@ -72,7 +74,11 @@ class RowCache(Cache):  # type: ignore[misc]
         rows, columns, batch, place = self._writing
         found = []
         for store, new in ((self._keys[layer_idx], key_states), (self._values[layer_idx], value_states)):
-            store[rows, :, columns] = new[batch, :, place]
+            if self._alone is not None:  # one block, with no indices to follow
+                row, first = self._alone
+                store[row, :, first : self._width] = new[0]
+            else:
+                store[rows, :, columns] = new[batch, :, place]
             found.append(store[self._reading, :, : self._width])
         return found[0], found[1]
 
