@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,13 +29,10 @@ async def back_up(database: Database, objects: ObjectStore, file: Path, window: 
 
     Raises ObjectDamaged when an object that a restart or a rollback may need is missing or altered, StorageUnavailable.
     """
-    for last in (False, False, True)[-TRIES:]:
-        try:
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(ObjectDamaged):
             return await _back_up(database, objects, file, window, progress)
-        except ObjectDamaged:
-            if last:
-                raise
-    raise AssertionError
+    return await _back_up(database, objects, file, window, progress)
 
 
 async def _back_up(database: Database, objects: ObjectStore, file: Path, window: int, progress: Progress) -> Manifest:

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from service_processes import Service, wait_for
+
+from tests.conftest import Servers
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
 
@@ -57,3 +60,24 @@ def test_operations_wait_for_the_edits_before_them_and_hold_back_those_after(new
     assert verified.returncode == 0, verified.stdout
     assert "WRONG" not in verified.stdout
     assert "fingerprint of the head" in verified.stdout
+
+
+def test_a_running_service_is_backed_up_and_restored_into_another_folder_but_not_over_a_ledger(
+    new_tiny_service: Callable[..., Service], tmp_path: Path, servers: Servers
+) -> None:
+    service = new_tiny_service()
+    service.start_all()
+    service.wait_until_applied(service.post(FACTS))
+    file = str(tmp_path / "backup.tar")
+    saved = errata(service, "backup", file)
+    assert saved.returncode == 0, saved.stdout
+    assert service.stats()["head"]["row_hash"] in saved.stdout
+    refused = errata(service, "restore", file)
+    assert refused.returncode == 1
+    assert "empty database" in refused.stdout
+    service.end("worker", signal.SIGTERM)
+    service.environment |= {"DATABASE_URL": servers.new_database(), "ERRATA_DATA_DIR": str(tmp_path / "other")}
+    restored = errata(service, "restore", file)
+    assert restored.returncode == 0, restored.stdout
+    verified = errata(service, "verify")
+    assert verified.returncode == 0, verified.stdout

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from service.bootstrap import Resources
@@ -63,3 +66,16 @@ async def test_without_redis_a_ring_is_lost_and_everything_else_says_so() -> Non
         await GenerationChannel(away, keys).ask(REQUEST)
     with pytest.raises(StorageUnavailable):
         await Presence(away, keys).workers()
+
+
+async def test_a_silent_redis_does_not_hold_up_whoever_rings(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(silent, str(tmp_path / "silent.sock"))
+    client = connect(f"unix://{tmp_path}/silent.sock")
+    async with asyncio.timeout(10):
+        assert await Doorbell(client, Keys("test")).ring([1]) is False
+    await client.aclose()
+    server.close()
