@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 _NAME = "errata_grouped"
+_ELSEWHERE = ("softcap", "position_bias", "s_aux")  # what some models add to the scores: left to the library
 
 
 @contextmanager
@@ -48,7 +49,8 @@ def _forward(
     Returns B × A × heads × d.
     """
     batch, heads, length, width = query.shape
-    if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1 or dropout:
+    added = any(others.get(name) is not None for name in _ELSEWHERE)
+    if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1 or dropout or added:
         found: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **others
         )

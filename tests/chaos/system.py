@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from service.failpoints import POINTS
 from service.infra.migrate import migrate
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import end_server
@@ -23,20 +24,7 @@ from tests.e2e.service_processes import free_port
 
 WORKERS = ("worker-1", "worker-2")  # one writes; when it is stopped past its lease the other takes over
 PARTS = (*WORKERS, "api", "postgres", "valkey")
-ARROWS = (
-    "writer.claimed",
-    "writer.begun",
-    "writer.proposed",
-    "writer.persisted",
-    "commit.before",
-    "commit.after",
-    "writer.applied",
-    "writer.published",
-    "operation.begun",
-    "checkpoint.before",
-    "prune.before",
-    "restore.step",
-)
+ARROWS = tuple(point for point in POINTS if not point.startswith(("api.", "submit.")))  # of a worker
 RETRY_S, STOP_S = 0.5, 60.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from service.api.generation import Question
 from service.domain.messages import GenerateReply, TokenReply
 
 
-class Shape:
+class Shape(ABC):
     """Of one request's answer: the same id and time in all its parts."""
 
     kind, prefix = "", ""
@@ -47,11 +48,13 @@ class Shape:
     def chunk_kind(self) -> str:
         return self.kind
 
+    @abstractmethod
     def _choice(self, index: int, answer: GenerateReply) -> dict[str, Any]:
-        raise NotImplementedError
+        """One whole answer."""
 
+    @abstractmethod
     def _part(self, index: int, reply: GenerateReply) -> dict[str, Any]:
-        raise NotImplementedError
+        """What is new of one."""
 
 
 class CompletionShape(Shape):
