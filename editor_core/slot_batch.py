@@ -16,7 +16,7 @@ from editor_core.normalise import Whitener
 from editor_core.passages import Passage
 from editor_core.slot_capture import SlotRows
 from editor_core.slots import gates
-from editor_core.texts import Example
+from editor_core.texts import Example, Format
 from editor_core.update import Update
 
 
@@ -29,6 +29,7 @@ class SlotBatch:
     sequences  by example: the tokens that are read
     starts     by example: where it is being taught on from
     passages   the examples from where they are being taught on
+    whole      the examples from their first own token on, once their subjects are marked
     owners     by module: the edit of each new slot
     before     by module: rows in the bank before this batch
     left_out   indices of examples that are not taught after all
@@ -48,6 +49,7 @@ class SlotBatch:
     sequences: list[tuple[int, ...]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
+    whole: list[Passage] = field(default_factory=list)
     owners: dict[str, torch.Tensor] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
@@ -62,6 +64,11 @@ class SlotBatch:
         """The banks of these blocks, in the model's order."""
         wanted = {f"{block}.slots" for block in blocks}
         return [each for each in self.editor.modules if each.name in wanted]
+
+    def questions(self) -> dict[tuple[int, Format], int]:
+        """By edit and format: the example of its own prompt, in the order in which they are asked."""
+        own = {(each.edit, each.format): index for index, each in reversed(list(enumerate(self.examples)))}
+        return {asked: own[asked] for asked in sorted(own, key=lambda each: own[each])}
 
     def add(self, name: str, made: torch.Tensor, owners: torch.Tensor) -> None:
         """New slots with values of zero."""
