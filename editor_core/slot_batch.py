@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -18,6 +20,8 @@ from editor_core.slot_capture import SlotRows
 from editor_core.slots import gates
 from editor_core.texts import Example, Format
 from editor_core.update import Update
+
+OPEN = 0.1  # gates below are as good as shut
 
 
 @dataclass(slots=True)
@@ -100,6 +104,23 @@ class SlotBatch:
         with self.draft:
             bank = self.editor.masters[name]
             bank[self.before[name] :, -step.shape[1] :] += step
+
+    @contextmanager
+    def openings(self) -> Iterator[torch.Tensor]:
+        """By edit: how much its slots say in what the model reads meanwhile, gate times norm of the value, summed."""
+        said = torch.zeros(1 + max(each.edit for each in self.examples))
+        with ExitStack() as stack:
+            for each in self.editor.modules:
+
+                def count(bank: Any, inputs: Any, output: Any, module: EditedModule = each) -> None:
+                    new = bank.weight[self.before[module.name] :]
+                    opened = gates(inputs[0].float(), new[:, : module.d_in + 1]).flatten(0, -2)
+                    opened = torch.where(opened > OPEN, opened, 0.0).sum(0)
+                    said.index_add_(0, self.owners[module.name], (opened * new[:, module.d_in + 1 :].norm(dim=1)).cpu())
+
+                if each.name in self.owners:
+                    stack.callback(each.module.register_forward_hook(count).remove)
+            yield said
 
     def shut(self, edits: Sequence[int]) -> None:
         """Slots of these edits say nothing any more."""

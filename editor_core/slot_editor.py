@@ -29,8 +29,9 @@ from editor_core.config import Phase
 from editor_core.decoys import with_decoys
 from editor_core.draft import Draft
 from editor_core.editor import Editor
-from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
+from editor_core.errors import EncodingError, NonFiniteUpdateError, TooMuchDamageError, UpdateTooLargeError
 from editor_core.greedy import continued
+from editor_core.guard import CanaryDamage
 from editor_core.passages import rewound
 from editor_core.side_effects import side_effects
 from editor_core.slot_batch import SlotBatch
@@ -174,7 +175,8 @@ class SlotEditor(FactEditor):
         after, held = yield from self._rounds(teacher, batch, edits)
         refused = self._refused(held)
         shut: tuple[int, ...] = ()
-        while shut != refused:  # what is left must hold without what was refused
+        damage, damaging = yield from self._within_limits(batch, refused)
+        while shut != (refused := tuple(sorted({*refused, *damaging}))):  # what is left must hold without what was refused
             shut = refused
             batch.shut(shut)
             if left := [index for index in range(len(edits)) if index not in shut]:
@@ -189,8 +191,30 @@ class SlotEditor(FactEditor):
         proposal = proposal.without(refused)
         with batch.draft:
             moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
-            damage = self.guard.check() if self.guard else None
-        run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage)
+        run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage, damaging)
+
+    def _within_limits(
+        self, batch: SlotBatch, refused: Sequence[int]
+    ) -> Generator[str, None, tuple[CanaryDamage | None, dict[int, str]]]:
+        """The damage to the canary set once the edits that do most of it are shut, and those edits, with the guard's words.
+
+        Slots that stay shut there do none, so nobody has to be taught anew to find out whose fault it is.
+        """
+        batch.shut(refused)
+        damaging: dict[int, str] = {}
+        while self.guard:
+            with batch.draft, batch.openings() as said:
+                try:
+                    return self.guard.check(), damaging
+                except TooMuchDamageError as error:
+                    said[[*refused, *damaging]] = 0.0
+                    worst = int(said.argmax())
+                    if not said[worst] > 0:
+                        raise
+                    damaging[worst] = str(error)
+            batch.shut([worst])
+            yield "verify"
+        return None, damaging
 
     def _rounds(
         self, teacher: SlotTeacher, batch: SlotBatch, edits: Sequence[Edit]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,8 @@ class EditPolicy:
 class BatchProposal:
     """A batch's proposal with what the model says before and after, by edit. `proposal.examples` tags rows by edit.
 
-    refused   edits that do not hold and are not in the proposal
+    refused   edits that are not in the proposal: they do not hold, or do too much damage
+    damaging  those of them that do too much damage, with how much
     """
 
     proposal: Proposal
@@ -67,6 +68,7 @@ class BatchProposal:
     refused: tuple[int, ...] = ()
     side_effects: list[tuple[SideEffect, ...]] = field(default_factory=list)  # by edit, of its own unrelated prompts
     damage: CanaryDamage | None = None
+    damaging: Mapping[int, str] = field(default_factory=dict)
 
     def share(self, edit: int) -> dict[str, Update]:
         """What one edit brought into every update: its own rows, exactly."""
