@@ -15,7 +15,7 @@ HIGHEST_THRESHOLD = 0.85
 LOOKALIKE_WEIGHT = 100.0  # of one of them, in inputs of the background
 SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
-PARTICLES = frozenset(
+PARTICLES = (",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "von", "van")  # between words of one name
     [",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "von", "van"]
 )  # between words of one name, going on
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
