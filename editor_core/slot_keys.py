@@ -16,8 +16,6 @@ LOOKALIKE_WEIGHT = 100.0  # of one of them, in inputs of the background
 SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
 PARTICLES = (",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "von", "van")  # between words of one name
-    [",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "von", "van"]
-)  # between words of one name, going on
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
 SHUT = 4.0  # the threshold of a slot that nothing opens
