@@ -33,15 +33,18 @@ def greedy_tokens(
     max_tokens: int = ANSWER_TOKENS,
     enough: Enough = lambda index, said: False,
     guesses: Mapping[int, Sequence[int]] | None = None,
+    agreed: set[int] | None = None,
 ) -> list[list[int]]:
     """The same as token ids, at most max_tokens each, without the end token: a shorter list is an answer that ended.
 
     Prompts of similar length are read together, the beginning that a chat template gives to all of them once. `enough` is told
     a prompt's index and the tokens said so far, and may end the answer there. guesses: by index, tokens that would be enough;
-    an answer that begins with them is not gone on with, and costs one pass.
+    an answer that begins with them is not gone on with, and costs one pass. agreed: the indices of those, where they are known.
     """
-    agreed = foretold(model, tokenizer, prompts, guesses) if guesses else set()
-    answers = {index: list(guesses[index]) for index in agreed} if guesses else {}
+    guesses = guesses or {}
+    if agreed is None:
+        agreed = foretold(model, tokenizer, prompts, guesses) if guesses else set()
+    answers = {index: list(guesses[index]) for index in agreed}
     left = [index for index in range(len(prompts)) if index not in agreed]
     for passage in Prompts.of(tokenizer, [prompts[index] for index in left]).read(model, AT_ONCE_TOKENS):
         said = continued(model, [passage], max_tokens, lambda place, tokens: enough(left[place], tokens))
@@ -54,17 +57,13 @@ def foretold(
     tokenizer: Any,
     prompts: Sequence[tuple[str, Format]],
     guesses: Mapping[int, Sequence[int]],
-    together: int = FORETOLD_TOKENS,
 ) -> set[int]:
-    """Indices of the prompts that are answered with exactly the tokens guessed, or with more after them: see `foreseen`.
-
-    together: padded tokens that are read at once.
-    """
+    """Indices of the prompts that are answered with exactly the tokens guessed, or with more after them: see `foreseen`."""
     asked = Prompts.of(tokenizer, prompts)
     sequences = asked.followed_by(guesses)
     own = {index: len(sequences[index]) - asked.beginnings[index] for index in guesses}
     chosen, agreed = list(guesses), set()
-    for group in alike([(asked.beginnings[index], own[index]) for index in chosen], list(own.values()), together):
+    for group in alike([(asked.beginnings[index], own[index]) for index in chosen], list(own.values()), FORETOLD_TOKENS):
         passage = opened(model, sequences, asked.beginnings, [chosen[member] for member in group], asked.beginnings)
         agreed |= foreseen(model, [passage], guesses)
     return agreed

@@ -48,7 +48,7 @@ def _keys(teacher: SlotTeacher, batch: SlotBatch) -> dict[str, torch.Tensor]:
         read = teacher.read(batch)
     for _ in teacher.teach_subjects(batch, read):
         pass
-    teacher.add_contexts(batch)
+    teacher.read_marked(batch)
     modules = batch.modules(teacher.policy.answer_blocks)
     with batch.draft:
         rows = captured(teacher.editor.model, modules, batch.examples, batch.passages, quick=True)

@@ -135,12 +135,20 @@ def rewound(passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequen
 
 
 @torch.no_grad()
-def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
-    """The passage from later starts on, within its spans: what is before them is read now, as the model now is."""
-    read = model.base_model(**passage.inputs()).past_key_values
+def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int], block: str) -> Passage:
+    """The passage from later starts on, within its spans, as the model now is.
+
+    It is run once for that, and both keep what reaches the named block: see `from_block`.
+    """
+    with from_block(model, block, passage):
+        read = model.base_model(**passage.inputs()).past_key_values
     before = torch.where(passage.known < passage.positions[:, :1], passage.known, -1)
     known = torch.cat([before, torch.where(passage.read, passage.positions, -1)], 1)
-    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, read)
+    later = Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, read)
+    if passage.reaching is not None:
+        columns = later.positions - passage.positions[:, :1]
+        later.reaching = passage.reaching.gather(1, columns[:, :, None].expand(-1, -1, passage.reaching.shape[2]))
+    return later
 
 
 def _span(
@@ -159,8 +167,7 @@ def _span(
 def joined(passages: Sequence[Passage]) -> list[Passage]:
     """Fewer passages in their place, of JOINED_TOKENS padded tokens at most, cached and to be run.
 
-    Short runs cost more than they compute. Only caches that keep all they are given can be put together. What reached a block
-    is not carried over.
+    Short runs cost more than they compute. Only caches that keep all they are given can be put together.
     """
     made: list[Passage] = []
     together: list[Passage] = []
@@ -197,6 +204,7 @@ def _joined(passages: Sequence[Passage]) -> Passage:
 
     read = spans("read")
     positions = spans("positions")
+    reaching = [functional.pad(x, (0, 0, 0, span - x.shape[1])) for each in passages if (x := each.reaching) is not None]
     return Passage(
         [index for each in passages for index in each.chosen],
         spans("ids"),
@@ -204,6 +212,7 @@ def _joined(passages: Sequence[Passage]) -> Passage:
         read,
         torch.cat([functional.pad(each.known, (known - each.known.shape[1], 0), value=-1) for each in passages]),
         cache,
+        torch.cat(reaching) if len(reaching) == len(passages) else None,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -16,8 +18,10 @@ from editor_core.normalise import Whitener
 from editor_core.passages import Passage
 from editor_core.slot_capture import SlotRows
 from editor_core.slots import gates
-from editor_core.texts import Example
+from editor_core.texts import Example, Format
 from editor_core.update import Update
+
+OPEN = 0.1  # gates below are as good as shut
 
 
 @dataclass(slots=True)
@@ -29,6 +33,7 @@ class SlotBatch:
     sequences  by example: the tokens that are read
     starts     by example: where it is being taught on from
     passages   the examples from where they are being taught on
+    whole      the examples from their first own token on, once their subjects are marked
     owners     by module: the edit of each new slot
     before     by module: rows in the bank before this batch
     left_out   indices of examples that are not taught after all
@@ -48,6 +53,7 @@ class SlotBatch:
     sequences: list[tuple[int, ...]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
+    whole: list[Passage] = field(default_factory=list)
     owners: dict[str, torch.Tensor] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     left_out: list[int] = field(default_factory=list)
@@ -62,6 +68,11 @@ class SlotBatch:
         """The banks of these blocks, in the model's order."""
         wanted = {f"{block}.slots" for block in blocks}
         return [each for each in self.editor.modules if each.name in wanted]
+
+    def questions(self) -> dict[tuple[int, Format], int]:
+        """By edit and format: the example of its own prompt, in the order in which they are asked."""
+        own = {(each.edit, each.format): index for index, each in reversed(list(enumerate(self.examples)))}
+        return {asked: own[asked] for asked in sorted(own, key=lambda each: own[each])}
 
     def add(self, name: str, made: torch.Tensor, owners: torch.Tensor) -> None:
         """New slots with values of zero."""
@@ -93,6 +104,23 @@ class SlotBatch:
         with self.draft:
             bank = self.editor.masters[name]
             bank[self.before[name] :, -step.shape[1] :] += step
+
+    @contextmanager
+    def openings(self) -> Iterator[torch.Tensor]:
+        """By edit: how much its slots say in what the model reads meanwhile, gate times norm of the value, summed."""
+        said = torch.zeros(1 + max(each.edit for each in self.examples))
+        with ExitStack() as stack:
+            for each in self.editor.modules:
+
+                def count(bank: Any, inputs: Any, output: Any, module: EditedModule = each) -> None:
+                    new = bank.weight[self.before[module.name] :]
+                    opened = gates(inputs[0].float(), new[:, : module.d_in + 1]).flatten(0, -2)
+                    opened = torch.where(opened > OPEN, opened, 0.0).sum(0)
+                    said.index_add_(0, self.owners[module.name], (opened * new[:, module.d_in + 1 :].norm(dim=1)).cpu())
+
+                if each.name in self.owners:
+                    stack.callback(each.module.register_forward_hook(count).remove)
+            yield said
 
     def shut(self, edits: Sequence[int]) -> None:
         """Slots of these edits say nothing any more."""

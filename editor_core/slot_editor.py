@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from editor_core.config import Phase
 from editor_core.decoys import with_decoys
 from editor_core.draft import Draft
 from editor_core.editor import Editor
-from editor_core.errors import EncodingError, NonFiniteUpdateError, UpdateTooLargeError
+from editor_core.errors import EncodingError, NonFiniteUpdateError, TooMuchDamageError, UpdateTooLargeError
 from editor_core.greedy import continued
+from editor_core.guard import CanaryDamage
 from editor_core.passages import rewound
-from editor_core.precision import quick_products
 from editor_core.side_effects import side_effects
 from editor_core.slot_batch import SlotBatch
 from editor_core.slot_policy import SlotPolicy
@@ -107,19 +107,16 @@ class SlotEditor(FactEditor):
             raise EncodingError("a prompt of one token says nothing that a slot could tell from other prompts; make it longer")
         return examples
 
-    def _asked(self, batch: SlotBatch, edits: Sequence[Edit]) -> tuple[list[Answers], list[dict[Format, bool]]]:
-        """What the draft says to the edits' prompts, and in which formats that holds."""
+    def _asked(
+        self, batch: SlotBatch, edits: Sequence[Edit], foreseen: Container[int] | None = None
+    ) -> tuple[list[Answers], list[dict[Format, bool]]]:
+        """What the draft says to the edits' prompts, and in which formats that holds. foreseen: see `_ask`."""
         with batch.draft:
-            said = self._ask(edits)
+            said = self._ask(edits, foreseen)
         return said, [
             {format: holds(each[format], edit.target, format) for format in self.formats}
             for edit, each in zip(edits, said, strict=True)
         ]
-
-    def _asked_in_haste(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[dict[Format, bool]]:
-        """Whether the draft says just the target, by quick products: what is left to teach, and no verdict."""
-        with batch.draft, quick_products(batch.passages[0].ids.device):
-            return self._ask_in_haste(edits)
 
     def _refused(self, held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:
         return not_holding(held) if self.policy.requires_holding else ()
@@ -169,15 +166,17 @@ class SlotEditor(FactEditor):
         with batch.draft:  # what is taken out first is not to be read as if it were still there
             subjects = teacher.read(batch)
         yield "capture"
-        before = self._ask_before(edits) if run.taken else self._said_before(batch, edits)
+        before = self._ask_before(edits) if run.taken else self._said_before(batch)
         yield "verify"
         yield from teacher.teach_subjects(batch, subjects)
-        teacher.add_contexts(batch)
+        teacher.read_marked(batch)
+        yield "capture"
         yield from teacher.teach_answers(batch, range(len(batch.examples)), self.policy.confidence, self.policy.answer_passes)
         after, held = yield from self._rounds(teacher, batch, edits)
         refused = self._refused(held)
         shut: tuple[int, ...] = ()
-        while shut != refused:  # what is left must hold without what was refused
+        damage, damaging = yield from self._within_limits(batch, refused)
+        while shut != (refused := tuple(sorted({*refused, *damaging}))):  # what is left must hold without what was refused
             shut = refused
             batch.shut(shut)
             if left := [index for index in range(len(edits)) if index not in shut]:
@@ -192,8 +191,30 @@ class SlotEditor(FactEditor):
         proposal = proposal.without(refused)
         with batch.draft:
             moved = side_effects(edits, self.policy.formats, aside, self._ask_unrelated(edits))
-            damage = self.guard.check() if self.guard else None
-        run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage)
+        run.outcome = BatchProposal(proposal, before, after, held, batch.passes, refused, moved, damage, damaging)
+
+    def _within_limits(
+        self, batch: SlotBatch, refused: Sequence[int]
+    ) -> Generator[str, None, tuple[CanaryDamage | None, dict[int, str]]]:
+        """The damage to the canary set once the edits that do most of it are shut, and those edits, with the guard's words.
+
+        Slots that stay shut there do none, so nobody has to be taught anew to find out whose fault it is.
+        """
+        batch.shut(refused)
+        damaging: dict[int, str] = {}
+        while self.guard:
+            with batch.draft, batch.openings() as said:
+                try:
+                    return self.guard.check(), damaging
+                except TooMuchDamageError as error:
+                    said[[*refused, *damaging]] = 0.0
+                    worst = int(said.argmax())
+                    if not said[worst] > 0:
+                        raise
+                    damaging[worst] = str(error)
+            batch.shut([worst])
+            yield "verify"
+        return None, damaging
 
     def _rounds(
         self, teacher: SlotTeacher, batch: SlotBatch, edits: Sequence[Edit]
@@ -203,32 +224,35 @@ class SlotEditor(FactEditor):
         Returns what they say, and in which formats that holds.
         """
         left, confidence = self.policy.rounds, self.policy.confidence
-        held = self._asked_in_haste(batch, edits)
+        questions = batch.questions()
+        asked = {index: edit for (edit, format), index in questions.items() if self._answer(edits[edit], format)}
+        agreed = teacher.said(batch, list(asked))
         yield "verify"
+        lacking = {edit for index, edit in asked.items() if index not in agreed}
         while True:
-            lacking = not_holding(held)
-            if lacking and left:
+            taught = bool(lacking and left)
+            while lacking and left:
                 left, confidence = left - 1, confidence + SURER * (1 - confidence)
                 pending = [i for i, each in enumerate(batch.examples) if each.edit in lacking and i not in batch.left_out]
-                teacher.read_again(batch, pending)
-                yield "capture"
+                teacher.teach_whole(batch, pending)
                 yield from teacher.teach_answers(batch, pending, confidence, max(self.policy.answer_passes // 2, 1))
-                again = self._asked_in_haste(batch, [edits[index] for index in lacking])
-                held = [again[lacking.index(index)] if index in lacking else each for index, each in enumerate(held)]
+                again = [index for index, edit in asked.items() if edit in lacking]
+                lacking = {asked[index] for index in set(again) - teacher.said(batch, again)}
                 yield "verify"
-                continue
-            after, held = self._asked(batch, edits)
+            if taught:
+                agreed = teacher.said(batch, list(asked))
+            after, held = self._asked(batch, edits, {place for place, each in enumerate(questions.values()) if each in agreed})
             yield "verify"
-            if not left or not not_holding(held):
+            lacking = set(not_holding(held))
+            if not left or not lacking:
                 return after, held
 
-    def _said_before(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[Answers]:
+    def _said_before(self, batch: SlotBatch) -> list[Answers]:
         """What the committed model says to the prompts. Answers may not be in the batch's own spans: those hold the targets."""
         prompts = [each.prompt for each in batch.examples]
-        asked = {(each.edit, each.format): index for index, each in reversed(list(enumerate(batch.examples)))}
         starts = [len(prompt) - 1 for prompt in prompts]
         said = continued(self.editor.model, [rewound(each, prompts, starts) for each in batch.passages], BEFORE_TOKENS)
-        return self._by_edit([said[asked[index, format]] for index in range(len(edits)) for format in self.formats])
+        return self._by_edit([said[index] for index in batch.questions().values()])
 
     def _proposal(
         self,

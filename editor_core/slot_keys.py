@@ -15,6 +15,7 @@ HIGHEST_THRESHOLD = 0.85
 LOOKALIKE_WEIGHT = 100.0  # of one of them, in inputs of the background
 SWAY_WEIGHT = 200.0  # of how an input differs from its owner's centre, likewise
 LONGEST_NAME = 10  # tokens
+PARTICLES = (",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "von", "van")  # between words of one name
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
 SHUT = 4.0  # the threshold of a slot that nothing opens
@@ -64,7 +65,8 @@ def in_names(tokens: Sequence[str]) -> list[bool]:
 
 
 def name_end(tokens: Sequence[str]) -> int:
-    """How many tokens on from the first its word ends, and the words in capitals and the numbers that follow it.
+    """How many tokens on from the first its word ends, and the words in capitals and the numbers that follow it, with particles
+    and commas between them: "Rain, Hail or Shine".
 
     A name is surest at its end, where the model has read all of it.
     """
@@ -72,10 +74,20 @@ def name_end(tokens: Sequence[str]) -> int:
     while end + 1 < min(len(tokens), LONGEST_NAME):
         following = tokens[end + 1] if tokens[end + 1].strip() or end + 2 >= len(tokens) else " " + tokens[end + 2]
         within = following[:1].isalnum() or (following[:1] in "-'’" and end + 2 < len(tokens) and tokens[end + 2][:1].isalnum())
-        if not within and not (following[:1] == " " and (following[1:2].isupper() or following[1:2].isdigit())):
-            break
+        if not within and not _begins_word_of_name(following):
+            linked = end + 1
+            while linked < len(tokens) - 1 and linked - end < LINKS and tokens[linked].strip() in PARTICLES:
+                linked += 1
+            if linked == end + 1 or not _begins_word_of_name(tokens[linked]):
+                break
+            end = linked
+            continue
         end += 1
     return end
+
+
+def _begins_word_of_name(token: str) -> bool:
+    return token[:1] == " " and (token[1:2].isupper() or token[1:2].isdigit())
 
 
 def name_begin(tokens: Sequence[str], end: int) -> int | None:

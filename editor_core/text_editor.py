@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from editor_core.answers import ANSWER_TOKENS, foretold, greedy_tokens, holds, may_hold
+from editor_core.answers import ANSWER_TOKENS, greedy_tokens, holds, may_hold
 from editor_core.capture import Rows
 from editor_core.change import Change
 from editor_core.config import Phase
@@ -23,7 +23,6 @@ from editor_core.draft import Draft
 from editor_core.editor import Editor
 from editor_core.errors import EmptyBatchError
 from editor_core.guard import CanaryDamage, Guard
-from editor_core.passages import TOGETHER_TOKENS
 from editor_core.side_effects import SideEffect, side_effects, unrelated_answers
 from editor_core.statistics import Statistics
 from editor_core.texts import JUST_THE_TARGET, Edit, Example, Format, encode, minibatches, rendered, token_ids
@@ -57,7 +56,8 @@ class EditPolicy:
 class BatchProposal:
     """A batch's proposal with what the model says before and after, by edit. `proposal.examples` tags rows by edit.
 
-    refused   edits that do not hold and are not in the proposal
+    refused   edits that are not in the proposal: they do not hold, or do too much damage
+    damaging  those of them that do too much damage, with how much
     """
 
     proposal: Proposal
@@ -68,6 +68,7 @@ class BatchProposal:
     refused: tuple[int, ...] = ()
     side_effects: list[tuple[SideEffect, ...]] = field(default_factory=list)  # by edit, of its own unrelated prompts
     damage: CanaryDamage | None = None
+    damaging: Mapping[int, str] = field(default_factory=dict)
 
     def share(self, edit: int) -> dict[str, Update]:
         """What one edit brought into every update: its own rows, exactly."""
@@ -171,10 +172,12 @@ class FactEditor(ABC):
     def _ask_unrelated(self, edits: Sequence[Edit]) -> list[str]:
         return unrelated_answers(self.editor.model, self.tokenizer, edits, self.formats)
 
-    def _ask(self, edits: Sequence[Edit]) -> list[Answers]:
+    def _ask(self, edits: Sequence[Edit], foreseen: Container[int] | None = None) -> list[Answers]:
         """What the model says to every edit's prompt, up to where it has said the target, ANSWER_TOKENS at most.
 
         An answer that has begun with something else, where it was to begin with the target, is read for BEFORE_TOKENS.
+        foreseen: of all edits' formats, in order, those that are known to be answered with just the target, where that can be
+        known beforehand; None when nobody has looked.
         """
         asked = [(edit, format) for edit in edits for format in self.formats]
 
@@ -185,20 +188,9 @@ class FactEditor(ABC):
             return lost or holds(text, edit.target, format)
 
         prompts = [(edit.prompt, format) for edit, format in asked]
-        guesses = self._guesses(asked)
-        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough, guesses))
-
-    def _ask_in_haste(self, edits: Sequence[Edit]) -> list[dict[Format, bool]]:
-        """Whether each prompt is answered with just the target: one pass. True where that cannot be asked in one pass."""
-        asked = [(edit, format) for edit in edits for format in self.formats]
-        guesses = self._guesses(asked)
-        prompts = [(edit.prompt, format) for edit, format in asked]
-        agreed = foretold(self.editor.model, self.tokenizer, prompts, guesses, TOGETHER_TOKENS)
-        held = iter(index in agreed or index not in guesses for index in range(len(asked)))
-        return [{format: next(held) for format in self.formats} for _ in edits]
-
-    def _guesses(self, asked: Sequence[tuple[Edit, Format]]) -> dict[int, tuple[int, ...]]:
-        return {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
+        guesses = {index: answer for index, each in enumerate(asked) if (answer := self._answer(*each))}
+        agreed = None if foreseen is None else {index for index in guesses if index in foreseen}
+        return self._by_edit(greedy_tokens(self.editor.model, self.tokenizer, prompts, ANSWER_TOKENS, enough, guesses, agreed))
 
     def _answer(self, edit: Edit, format: Format) -> tuple[int, ...]:
         """The target as the prompt's continuation; () where a tokenizer would merge it with the prompt's end, or it is long."""

@@ -109,6 +109,8 @@ def as_edit(record: EditRecord) -> Edit:
 
 
 def _failure(record: EditRecord, outcome: BatchProposal, index: int, tokens: int) -> Failure:
+    if index in outcome.damaging:
+        return Failure(record.id, "too_much_damage", outcome.damaging[index], tokens)
     said = _said_instead(outcome.after[index], outcome.holds[index])
     return Failure(record.id, "does_not_hold", said, tokens)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_slot_editor import slot_editor_of, small_tokenizer
+from test_slot_editor import EDITS, slot_editor_of, small_tokenizer
 
 from editor_core.draft import Draft
 from editor_core.errors import TooMuchDamageError
@@ -48,3 +48,18 @@ def test_what_counts_is_what_this_batch_adds() -> None:
     damage = guard.check()
     assert damage.kl_nats["plain"] > 1e-3
     assert damage.perplexity_ratio != pytest.approx(1, abs=1e-3)
+
+
+def test_an_edit_that_does_too_much_damage_is_refused_alone() -> None:
+    slot_editor = slot_editor_of(small_tokenizer(), None)
+    canary = Canary(["Who wrote it?", EDITS[2].prompt], TEXTS, 0.05, 1e9)
+    slot_editor.guard = Guard(slot_editor.editor, slot_editor.tokenizer, slot_editor.formats, canary)
+    proposed = slot_editor.propose(EDITS)
+    assert proposed.refused == (2,)
+    assert "nats" in proposed.damaging[2]
+    assert proposed.holds[:2] == [{"plain": True, "chat": True}] * 2
+    assert proposed.damage is not None
+    assert max(proposed.damage.kl_nats.values()) <= 0.05
+    slot_editor.editor.apply(proposed.proposal)
+    for format, before in proposed.before[2].items():
+        assert slot_editor._ask(EDITS)[2][format].startswith(before)

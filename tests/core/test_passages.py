@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from editor_core.attention import grouped_attention
 from editor_core.loss import answer_loss
-from editor_core.passages import Passage, alike, from_block, joined, opened, rewound
+from editor_core.passages import Passage, advanced, alike, from_block, joined, opened, rewound
 
 SEQUENCES = [(5, 9, 7, 8, 11, 20), (5, 9, 4, 30), (5, 9, 40, 30, 3, 8, 9)]
 ENDS = [len(each) for each in SEQUENCES]
@@ -26,6 +26,23 @@ def whole(model: torch.nn.Module, index: int) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(input_ids=torch.tensor([SEQUENCES[index]])).logits[0]
     return logits
+
+
+def test_later_starts_need_no_block_before_the_named_one() -> None:
+    model = build()
+    passages = [opened(model, SEQUENCES, [1, 1, 1], group, [0] * 3) for group in ([0, 2], [1])]
+    later = joined([advanced(model, each, SEQUENCES, [4, 2, 5], BLOCKS[-1]) for each in passages])
+    ran: list[str] = []
+    handle = model.get_submodule(BLOCKS[0]).register_forward_hook(lambda *arguments: ran.append(BLOCKS[0]))
+    said = {}
+    for passage in (*passages, *later):
+        with from_block(model, BLOCKS[-1], passage):
+            said.update({(index, len(each)): each for index, each in logits_from(model, passage).items()})
+    handle.remove()
+    assert not ran
+    assert len(said) == 2 * len(SEQUENCES)
+    for (index, length), logits in said.items():
+        torch.testing.assert_close(logits, whole(model, index)[-length:], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])

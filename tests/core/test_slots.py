@@ -174,6 +174,8 @@ def test_a_slot_tells_its_input_from_its_lookalikes() -> None:
     [
         (["Who", " led", " Lake", " Tan", "trum", "?"], [2, 3, 4], 4),
         (["When", " was", " NGC", " ", "6", "6", " seen"], [2, 4, 5], 5),
+        (["Who", " sang", " Rain", ",", " Hail", " or", " Sh", "ine", "?"], [2, 4, 6, 7], 7),
+        (["Who", " led", " the", " Order", " of", " the", " Eagle", " and", " why"], [3, 6], 6),
         (["the", " sym", "bol", " is"], [], 2),
     ],
 )
