@@ -141,3 +141,4 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
     console.print(f"many clients / one: {many['tokens_per_second'] / one['tokens_per_second']:.2f} (at least 5)")
     for each in editing:
         console.print(f"95 % gap while editing / without: {each['gap_p95_s'] / many['gap_p95_s']:.2f} (at most 2)")
+        console.print(f"99 % gap while editing / without: {each['gap_p99_s'] / many['gap_p99_s']:.2f}")

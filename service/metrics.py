@@ -27,6 +27,9 @@ EDIT_PASSES = Histogram("errata_edit_passes", "Passes a batch took until it held
 EDIT_PAUSE_SECONDS = Histogram(
     "errata_edit_pause_seconds", "Time the model could not answer while weights changed.", buckets=_SECONDS
 )
+EDIT_STRETCH_SECONDS = Gauge(
+    "errata_edit_longest_stretch_seconds", "Longest time in the last batch that editing held the model without a break."
+)
 UPDATE_NORM = Gauge("errata_edit_update_norm", "Frobenius norm of the newest update.", ["layer"])
 UPDATE_COSINE = Gauge("errata_edit_update_cosine", "Cosine of the two newest updates.", ["layer"])
 WEIGHT_DISTANCE = Gauge("errata_weight_distance", "Frobenius norm of W - W0.", ["layer"])
@@ -53,6 +56,9 @@ GENERATION_TOKENS = Counter("errata_generation_tokens_total", "Tokens generated.
 REQUEST_SUCCESS = Counter("errata_request_success_total", "Generations finished.", ["finished_reason"])
 FIRST_TOKEN_SECONDS = Histogram("errata_time_to_first_token_seconds", "From request to first token.", buckets=_SECONDS)
 INTER_TOKEN_SECONDS = Histogram("errata_inter_token_latency_seconds", "Between two tokens of one answer.", buckets=_SECONDS)
+STEP_WAIT_SECONDS = Histogram(
+    "errata_step_wait_seconds", "Time a step of all answers under way waited for the model.", buckets=_SECONDS
+)
 MIXED_ANSWERS = Counter("errata_answers_of_several_revisions_total", "Answers that went on over a change of the weights.")
 DRAIN_SECONDS = Histogram("errata_drain_seconds", "Waiting for answers under way before the weights changed.", buckets=_SECONDS)
 E2E_SECONDS = Histogram("errata_e2e_request_latency_seconds", "From request to answer.", buckets=_SECONDS)

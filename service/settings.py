@@ -114,7 +114,10 @@ class Settings(BaseSettings):
     )
     prefill_tokens: int = Field(128, ge=1, description="Of new questions, read between two tokens of the answers under way.")
     edit_share: float = Field(
-        0.5, gt=0, le=1, description="Of the model's time, what editing may take while anybody is asking."
+        0.33,
+        gt=0,
+        le=1,
+        description="Of the model's time, what editing takes while anybody is asking; a token takes 1 / (1 - share) as long.",
     )
     drain_limit_s: float = Field(
         2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."

@@ -77,13 +77,17 @@ class Applying:
                 await self.apply(held, await batches.begin(self._database, held, half))
 
     async def _without_unencodable(self, held: Lease, batch: Batch) -> Batch | None:
+        failures = await self._thread.run(self._unencodable, batch)
+        return await self._fail(held, batch, failures) if failures else batch
+
+    def _unencodable(self, batch: Batch) -> list[Failure]:
         failures = []
         for record in batch.edits:
             try:
-                await self._thread.run(self._resident.text_editor.check, as_edit(record))
+                self._resident.text_editor.check(as_edit(record))
             except EncodingError as error:
                 failures.append(Failure(record.id, "not_encodable", str(error)))
-        return await self._fail(held, batch, failures) if failures else batch
+        return failures
 
     async def _fail(self, held: Lease, batch: Batch, failures: list[Failure]) -> Batch | None:
         left = await batches.fail(self._database, held, batch, failures)
@@ -91,7 +95,7 @@ class Applying:
         return left
 
     async def _propose_and_commit(self, held: Lease, batch: Batch) -> None:
-        began = time.perf_counter()
+        began, self._thread.longest_stretch_s = time.perf_counter(), 0.0
         applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
         parent = self._resident.editor.step
         proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
@@ -127,7 +131,7 @@ class Applying:
         self._on_revision()
         await self._heads.publish(number)
         failpoints.hit("writer.published")
-        _record(proposed, candidate, seconds, pause_s)
+        _record(proposed, candidate, seconds, pause_s, self._thread.longest_stretch_s)
         log.info(
             "batch applied",
             batch=batch.id,
@@ -187,11 +191,14 @@ def _timing(seconds: dict[str, float], phase: str) -> Iterator[None]:
     seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
 
 
-def _record(proposed: Proposed, candidate: Candidate, seconds: dict[str, float], pause_s: float) -> None:
+def _record(
+    proposed: Proposed, candidate: Candidate, seconds: dict[str, float], pause_s: float, longest_stretch_s: float
+) -> None:
     outcome = proposed.outcome
     metrics.EDIT_BATCH_SIZE.observe(len(proposed.edits))
     metrics.EDIT_PASSES.observe(outcome.passes)
     metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
+    metrics.EDIT_STRETCH_SECONDS.set(longest_stretch_s)
     for phase, took_s in seconds.items():
         metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
     for index, held in enumerate(outcome.holds):
