@@ -9,6 +9,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 # The api
 HTTP_REQUESTS = Counter("errata_http_requests_total", "HTTP requests answered.", ["method", "route", "status"])
 HTTP_SECONDS = Histogram("errata_http_request_duration_seconds", "Time to answer.", ["method", "route"], buckets=_SECONDS)
+REQUESTS_REFUSED = Counter("errata_requests_refused_total", "Requests turned away, by the code they were told.", ["reason"])
+RATES_NOT_SHARED = Gauge("errata_rates_not_shared", "1 while Redis is away and this process counts rates for itself.")
 EDITS_ACCEPTED = Counter("errata_edits_accepted_total", "Edits committed to the ledger as accepted.")
 
 # The queue, as the ledger has it

@@ -10,9 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api import edits, generate, health, ledger, operations, problems
-from service.api.access import Keyed
+from service.api.access import Keyed, KnownKeys, hearing_of_revoked
 from service.api.context import Context
 from service.api.generation import Questions, listening
+from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
 from service.bootstrap import build
@@ -26,6 +27,7 @@ that gave it. Errors are `application/problem+json` with a stable `code`."""
 
 def create_app(settings: Settings) -> FastAPI:
     """Connects at start-up, and only then."""
+    keys = KnownKeys()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
             max_waiting=settings.max_waiting_generations,
         )
         app.state.context = Context(resources, questions)
-        async with listening(questions):
+        async with listening(questions), hearing_of_revoked(keys, resources.revoked):
             yield
         await resources.close()
 
@@ -50,8 +52,12 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (edits, operations, generate, openai, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
+    # Outside the body limit, so that what is refused is not read; each is outside those added before it.
+    app.add_middleware(RateLimits, limits=limits_of(settings))
+    if settings.max_concurrent_per_key:
+        app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_key)
     if settings.keys_required:
-        app.add_middleware(Keyed)  # outside the body limit: strangers' bodies are not read at all
+        app.add_middleware(Keyed, keys=keys)
     app.add_middleware(Observed)
     return app
 

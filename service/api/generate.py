@@ -53,7 +53,7 @@ async def _answered(body: GenerateIn, here: Context, request: Request) -> Genera
     await here.questions.admit()
     question = Question(**body.model_dump(exclude={"stream"}))
     if body.stream:
-        return await event_stream(request, _events(question, here))
+        return await event_stream(request, _events(question, here), here.questions.longest_s)
     return _whole(await while_here(request, here.questions.ask(question)))
 
 

@@ -19,6 +19,7 @@ from service.infra.streams import GenerationChannel, Presence
 log = structlog.get_logger()
 BLOCK_MS = 5000
 GRACE_S = 0.5  # after the deadline, for the worker's own word on it
+SLOW_S = 30.0  # beyond the deadline, for a client to take what is there
 READY_FOR_S = 1.0  # how long it is believed that a worker is ready
 _ERRORS: dict[str, type[ErrataError]] = {
     "prompt_too_long": InvalidInput,
@@ -59,6 +60,11 @@ class Questions:
         self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
         self._known_until, self._models = 0.0, list[str]()
 
+    @property
+    def longest_s(self) -> float:
+        """After so long a client has its answer, or does not want it."""
+        return self._timeout_s + SLOW_S
+
     async def listen(self) -> None:
         """Bring answers to those who wait, for as long as the process runs."""
         after = "0"
@@ -71,7 +77,6 @@ class Questions:
                         waiting.put_nowait(reply)
             except RedisError as error:
                 log.warning("answers cannot be read", detail=str(error))
-                after = "0"  # a Redis that lost its data numbers entries anew
                 await asyncio.sleep(0.5)
 
     async def models(self) -> list[str]:
@@ -86,6 +91,9 @@ class Questions:
         """Whether so many questions can be asked now. Raises ModelNotReady, QueueFull or StorageUnavailable."""
         if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
+        self._check_room(count)
+
+    def _check_room(self, count: int) -> None:
         if len(self._waiting) + count > self._max_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
@@ -94,8 +102,9 @@ class Questions:
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.
 
-        Raises GenerationTimeout, RevisionNotReached, InvalidInput or StorageUnavailable.
+        Raises GenerationTimeout, RevisionNotReached, InvalidInput, QueueFull or StorageUnavailable.
         """
+        self._check_room(1)  # once more: others may have been admitted in the same moment
         now = time.time()
         values = {name: getattr(question, name) for name in Question.__slots__}
         request = GenerateRequest(

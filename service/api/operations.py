@@ -13,7 +13,7 @@ from service.domain.operations import NewOperation, OperationKind
 from service.ledger import operations, read
 
 router = APIRouter(tags=["taking back"])
-ERRORS = problems(400, 404, 409, 413, 422, 503)
+ERRORS = problems(400, 404, 409, 413, 422, 429, 503)
 Id = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
 Actor = Annotated[
     str,

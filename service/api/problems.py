@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.errors import ErrataError
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ _CODES = {
 }
 # What FastAPI answers with a bare 400 when a body cannot be parsed.
 _CAUSES = {UnicodeDecodeError: "bad_utf8", RecursionError: "malformed_json"}
+_TURNED_AWAY = (401, 403, 413, 429, 503)
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -61,7 +63,9 @@ class Problem(BaseModel):
 
 
 def _rendered(path: str, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Under /v1 in the shape that OpenAI's clients read."""
+    """Under /v1 in the shape that OpenAI's clients read. What is turned away, and not wrong in itself, is counted."""
+    if problem.status in _TURNED_AWAY:
+        metrics.REQUESTS_REFUSED.labels(problem.code).inc()
     if path.startswith(OPENAI):
         status = 400 if problem.status == 422 else problem.status
         field = problem.errors[0].field if problem.errors else ""

@@ -99,6 +99,20 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, co
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1_000_000
+            yield b"x" * 1_000_000
+
+    answer = await client.post("/edits", content=body(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert read <= 6_000_000
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
@@ -163,11 +177,13 @@ async def test_without_postgres_nothing_is_accepted_and_the_process_lives(settin
 async def worker(settings: Settings) -> AsyncIterator[Resources]:
     """Stands in for a worker: takes questions and answers "Ann" (or an error for a prompt that begins with !)."""
     resources = build(settings, "worker")
-    await resources.presence.announce(WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0))
+    status = WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0)
+    await resources.presence.announce(status)
 
     async def answer() -> None:
         questions = resources.generation.questions("w")
         while True:
+            await resources.presence.announce(status)
             for entry, fields in await questions.read(count=10, block_ms=50):
                 asked = GenerateRequest.from_json(fields["request"])
                 reply = GenerateReply(

@@ -96,7 +96,8 @@ async def _answered(
 ) -> Response:
     await here.questions.admit(len(questions))
     if body.stream:
-        return await event_stream(request, _events(here, questions, shape, body.wants_usage))
+        events = _events(here, questions, shape, body.wants_usage)
+        return await event_stream(request, events, here.questions.longest_s)
     return JSONResponse(shape.whole(await while_here(request, all_answers(here.questions, questions))))
 
 
