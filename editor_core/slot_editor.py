@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import holds
 from editor_core.background import Background, Progress, collect_background
 from editor_core.change import NOBODY, Change
 from editor_core.config import Phase
@@ -111,10 +110,7 @@ class SlotEditor(FactEditor):
         """What the draft says to the edits' prompts, and in which formats that holds."""
         with batch.draft:
             said = self._ask(edits)
-        return said, [
-            {format: holds(each[format], edit.target, format) for format in self.formats}
-            for edit, each in zip(edits, said, strict=True)
-        ]
+        return said, self._held(edits, said)
 
     def _asked_in_haste(self, batch: SlotBatch, edits: Sequence[Edit]) -> list[dict[Format, bool]]:
         """Whether the draft says just the target, by quick products: what is left to teach, and no verdict."""
