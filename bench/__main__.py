@@ -3,6 +3,7 @@
 `python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
 `python -m bench serve`: how fast that answers, beside plain generate(), and while it edits.
 `python -m bench restart`: how long a worker takes to come back.
+`python -m bench taking-back`: what is left when facts are taken back from a running service.
 """
 
 from __future__ import annotations
@@ -41,9 +42,14 @@ def main() -> None:
 
         restart(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["taking-back"]:
+        from bench.taking_back import main as taking_back
+
+        taking_back(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="editor_core beside the direct form of its method; see also: quality, live, serve, restart --help",
+        description="editor_core beside its direct form; see also --help of quality, live, serve, restart, taking-back",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")

@@ -62,6 +62,16 @@ class Masters:
         left = {edit: on for edit, on in self.leans.items() if edit not in change.taken}
         self.leans = {**left, **change.leans}
 
+    def sharing(self, edit: int) -> frozenset[int]:
+        """Ids of the edits that rely on a subject mark with this one, whoever's it is, directly or through others."""
+        known = {edit}
+        pairs = [{one, *on} for one, on in self.leans.items()]
+        while True:
+            more = known.union(*(pair for pair in pairs if pair & known))
+            if more == known:
+                return frozenset(known - {edit})
+            known = more
+
     def _nobodys(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: torch.full((len(state[name]),), NOBODY) for name, each in self._modules.items() if each.is_bank}
 

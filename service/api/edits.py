@@ -1,4 +1,4 @@
-"""POST /edits, GET /edits, GET /edits/{id}."""
+"""POST /edits, GET /edits, GET /edits/{id}, GET /edits/{id}/history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service import failpoints, metrics
 from service.api.context import Here, IdempotencyKey, problems
-from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, SubmissionOut, Submit
+from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, EventOut, HistoryOut, SubmissionOut, Submit
 from service.domain.edits import EditState, NewEdit
 from service.ledger import read
 from service.ledger.submit import submit
@@ -42,6 +42,18 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
 async def get_edit(edit_id: EditId, here: Here) -> EditOut:
     """Its state, its revision, and what the model says before and after."""
     return EditOut.of(await read.get_edit(here.resources.database, edit_id))
+
+
+@router.get("/edits/{edit_id}/history", responses=problems(404, 422, 503), summary="What became of one edit")
+async def get_history(edit_id: EditId, here: Here) -> HistoryOut:
+    """What each revision did to it."""
+    found = await read.history(here.resources.database, edit_id)
+    return HistoryOut(
+        events=[
+            EventOut(revision=number, event=each.event, leans_on=list(each.leans_on or ()), taught_at=each.taught_at)
+            for number, each in found.items()
+        ]
+    )
 
 
 @router.get("/edits", responses=problems(422, 503), summary="Many edits")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from service.domain.edits import EditRecord, EditState
+from service.domain.edits import EditEvent, EditRecord, EditState
 from service.domain.messages import GenerateReply
 from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision, StatisticsSummary
@@ -132,7 +132,7 @@ class EditOut(_Out):
     unrelated: list[str]
     state: EditState
     attempts: int = Field(description="How often a worker has taken it.")
-    revision: int | None = Field(description="The first revision of the model that has it.")
+    revision: int | None = Field(description="The first revision of the model that has it as it is.")
     ended_by: int | None = Field(description="The revision that reverted or superseded it.")
     holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
     answers: AnswersOut
@@ -165,6 +165,24 @@ class EditOut(_Out):
             submitted_at=record.submitted_at,
             finished_at=record.finished_at,
         )
+
+
+class EventOut(_Out):
+    """What one revision did to an edit."""
+
+    revision: int
+    event: EditEvent = Field(
+        description="applied; taught_again, in its own place, when one that it shared something with was taken out; reverted; "
+        "superseded; failed, when it no longer holds; restored, by a rollback to before one of these."
+    )
+    leans_on: list[int] = Field(description="Edits whose subject marks it was taught to rely on.")
+    taught_at: int | None = Field(description="Of a restored edit: the revision that had taught it.")
+
+
+class HistoryOut(_Out):
+    """Oldest first."""
+
+    events: list[EventOut]
 
 
 class EditsOut(_Out):

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 
 from editor_core.errors import EditorError, EncodingError
-from editor_core.texts import Format
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch, EditEvent, Failure, Outcome, UnrelatedAnswer
@@ -27,12 +24,11 @@ from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.model_thread import ModelThread
-from service.worker.proposing import Proposed, as_edit, propose
+from service.worker.proposing import Proposed, as_edit, by_name, code_of, propose
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.shares import Shares
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
 class Applying:
@@ -151,11 +147,6 @@ async def persist(objects: ObjectStore, candidate: Candidate) -> tuple[str | Non
     return stored, await asyncio.to_thread(objects.put, candidate.statistics)
 
 
-def code_of(error: BaseException) -> str:
-    """NonFiniteUpdateError -> non_finite_update."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower() or "error"
-
-
 def _outcomes(proposed: Proposed) -> list[Outcome]:
     found = []
     outcome = proposed.outcome
@@ -169,19 +160,15 @@ def _outcomes(proposed: Proposed) -> list[Outcome]:
         found.append(
             Outcome(
                 record.id,
-                _by_name(outcome.before[index]),
-                _by_name(outcome.after[index]),
-                _by_name(outcome.holds[index]),
+                by_name(outcome.before[index]),
+                by_name(outcome.after[index]),
+                by_name(outcome.holds[index]),
                 unrelated,
                 proposed.tokens[record.id],
                 proposed.change.leans.get(record.id, ()),
             )
         )
     return found
-
-
-def _by_name(values: Mapping[Format, T]) -> dict[str, T]:
-    return {str(format): value for format, value in values.items()}
 
 
 @contextlib.contextmanager

@@ -145,6 +145,10 @@ class ResidentModel:
         with draft or nullcontext():
             return self.text_editor.taken_out(edits)
 
+    def sharing(self, edit: int) -> frozenset[int]:
+        """Ids of the edits that rely on a subject mark with this one."""
+        return self.editor.masters.sharing(edit)
+
     def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, each taken as if the draft were what is served."""
         while True:

@@ -241,6 +241,7 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
     assert set(schema["paths"]) == {
         "/edits",
         "/edits/{edit_id}",
+        "/edits/{edit_id}/history",
         "/operations",
         "/operations/{operation_id}",
         "/rollback",
