@@ -26,12 +26,16 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # or a proxy
 async def together(
     questions: Questions, asked: Sequence[Question], *, stream: bool
 ) -> AsyncGenerator[tuple[int, GenerateReply]]:
-    """All replies to several questions as they come, each with its question's index. Raises what the first to fail raises."""
+    """All replies to several questions as they come, each with its question's index, some questions at a time.
+
+    Raises what the first to fail raises.
+    """
     heard: asyncio.Queue[tuple[int, GenerateReply | Exception | None]] = asyncio.Queue()
+    places = asyncio.Semaphore(questions.at_once)  # one request does not fill the queue
 
     async def follow(index: int, question: Question) -> None:
         try:
-            async with aclosing(questions.stream(question, stream=stream)) as replies:
+            async with places, aclosing(questions.stream(question, stream=stream)) as replies:
                 async for reply in replies:
                     heard.put_nowait((index, reply))
             heard.put_nowait((index, None))

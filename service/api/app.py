@@ -11,17 +11,20 @@ from fastapi import FastAPI
 
 from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed
-from service.api.context import Context
+from service.api.context import IDEMPOTENCY, Context
+from service.api.documented import Documented
 from service.api.generation import Questions, listening
 from service.api.observed import Observed
 from service.api.openai import routes as openai
 from service.bootstrap import build
 from service.settings import Settings
 
-DESCRIPTION = """Keep a running language model's facts up to date.
+DESCRIPTION = f"""Keep a running language model's facts up to date.
 
 A fact posted to `/edits` is written into the model's weights; `/generate` asks the model. Every answer says the revision
-that gave it. Errors are `application/problem+json` with a stable `code`."""
+that gave it. Errors are `application/problem+json` with a stable `code`.
+
+{IDEMPOTENCY}"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -33,15 +36,18 @@ def create_app(settings: Settings) -> FastAPI:
         questions = Questions(
             resources.generation,
             resources.presence,
+            resources.database,
             timeout_s=settings.generate_timeout_s,
             max_waiting=settings.max_waiting_generations,
+            at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)
         async with listening(questions):
             yield
         await resources.close()
 
-    app = FastAPI(
+    app = Documented(
+        keyed=settings.keys_required,
         title="Errata",
         version=version("errata-llm"),
         description=DESCRIPTION,
