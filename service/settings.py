@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     max_prompt_tokens: int = Field(4096, gt=0, description="Tokens of one question, whatever its form.")
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
-    max_choices: int = Field(32, gt=0, description="Answers that one request to /v1 may ask for: its prompts × n.")
+    max_choices: int = Field(
+        32, gt=0, description="Prompts of one request to /v1, answers to each (n), and of all these how many at once."
+    )
     generate_timeout_s: float = Field(120.0, gt=0, description="A question's deadline; the model stops working on it then.")
 
     # The model and how it is edited

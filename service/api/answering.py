@@ -26,13 +26,17 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # or a proxy
 async def together(
     questions: Questions, asked: Sequence[Question], *, stream: bool
 ) -> AsyncGenerator[tuple[int, GenerateReply]]:
-    """All replies to several questions as they come, each with its question's index. Raises what the first to fail raises."""
+    """All replies to several questions as they come, each with its question's index, some questions at a time.
+
+    Raises what the first to fail raises.
+    """
     # Of one place, so that what a slow client has not taken waits where it counts as waiting: among the open questions.
     heard: asyncio.Queue[tuple[int, GenerateReply | Exception | None]] = asyncio.Queue(1)
+    places = asyncio.Semaphore(questions.at_once)  # one request does not fill the queue
 
     async def follow(index: int, question: Question) -> None:
         try:
-            async with aclosing(questions.stream(question, stream=stream)) as replies:
+            async with places, aclosing(questions.stream(question, stream=stream)) as replies:
                 async for reply in replies:
                     await heard.put((index, reply))
             await heard.put((index, None))

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 
 from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed, KnownKeys, hearing_of_revoked
-from service.api.context import Context
+from service.api.context import IDEMPOTENCY, Context
+from service.api.documented import Documented
 from service.api.generation import Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
@@ -19,10 +20,12 @@ from service.api.openai import routes as openai
 from service.bootstrap import build
 from service.settings import Settings
 
-DESCRIPTION = """Keep a running language model's facts up to date.
+DESCRIPTION = f"""Keep a running language model's facts up to date.
 
 A fact posted to `/edits` is written into the model's weights; `/generate` asks the model. Every answer says the revision
-that gave it. Errors are `application/problem+json` with a stable `code`."""
+that gave it. Errors are `application/problem+json` with a stable `code`.
+
+{IDEMPOTENCY}"""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -35,15 +38,18 @@ def create_app(settings: Settings) -> FastAPI:
         questions = Questions(
             resources.generation,
             resources.presence,
+            resources.database,
             timeout_s=settings.generate_timeout_s,
             max_waiting=settings.max_waiting_generations,
+            at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)
         async with listening(questions), hearing_of_revoked(keys, resources.revoked):
             yield
         await resources.close()
 
-    app = FastAPI(
+    app = Documented(
+        keyed=settings.keys_required,
         title="Errata",
         version=version("errata-llm"),
         description=DESCRIPTION,

@@ -20,7 +20,8 @@ EditId = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
 
 @router.post("/edits", status_code=202, responses=problems(400, 409, 413, 422, 429, 503), summary="Change facts")
 async def post_edits(body: Submit, here: Here, response: Response, idempotency_key: IdempotencyKey = None) -> SubmissionOut:
-    """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once."""
+    """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once; with an
+    `Idempotency-Key` also when the request is repeated."""
     failpoints.hit("api.validated")
     wanted = [body] if isinstance(body, EditIn) else body.edits
     new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
@@ -38,7 +39,7 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
     return SubmissionOut(submission_id=accepted.id, ids=ids, edits=links, replayed=accepted.replayed)
 
 
-@router.get("/edits/{edit_id}", responses=problems(404, 422, 503), summary="One edit")
+@router.get("/edits/{edit_id}", responses=problems(404, 503), summary="One edit")
 async def get_edit(edit_id: EditId, here: Here) -> EditOut:
     """Its state, its revision, and what the model says before and after."""
     return EditOut.of(await read.get_edit(here.resources.database, edit_id))

@@ -14,7 +14,9 @@ from redis.exceptions import RedisError
 
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
+from service.infra.postgres import Database
 from service.infra.streams import GenerationChannel, Presence
+from service.ledger import read
 
 log = structlog.get_logger()
 BLOCK_MS = 5000
@@ -53,12 +55,22 @@ class Question:
 class Questions:
     """The open questions of this api process."""
 
-    def __init__(self, channel: GenerationChannel, presence: Presence, *, timeout_s: float, max_waiting: int) -> None:
-        self._channel, self._presence = channel, presence
+    def __init__(
+        self,
+        channel: GenerationChannel,
+        presence: Presence,
+        database: Database,
+        *,
+        timeout_s: float,
+        max_waiting: int,
+        at_once: int,
+    ) -> None:
+        self._channel, self._presence, self._database = channel, presence, database
         self._timeout_s, self._max_waiting = timeout_s, max_waiting
+        self.at_once = at_once  # of one request's questions
         self._api_id = uuid.uuid4().hex
         self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
-        self._known_until, self._models = 0.0, list[str]()
+        self._known_until, self._models, self._served = 0.0, list[str](), 0
 
     @property
     def longest_s(self) -> float:
@@ -82,22 +94,30 @@ class Questions:
     async def models(self) -> list[str]:
         """Names of the models that workers have ready. Raises StorageUnavailable."""
         if time.monotonic() > self._known_until:
-            ready = [worker.model for worker in await self._presence.workers() if worker.state == "ready"]
-            self._models = list(dict.fromkeys(ready))
+            ready = [worker for worker in await self._presence.workers() if worker.state == "ready"]
+            self._models = list(dict.fromkeys(worker.model for worker in ready))
+            self._served = max((worker.revision for worker in ready), default=0)
             self._known_until = time.monotonic() + (READY_FOR_S if ready else 0)
         return self._models
 
-    async def admit(self, count: int = 1) -> None:
-        """Whether so many questions can be asked now. Raises ModelNotReady, QueueFull or StorageUnavailable."""
+    async def admit(self, count: int = 1, min_revision: int = 0) -> None:
+        """Whether so many questions can be asked now, of that revision.
+
+        Raises ModelNotReady, QueueFull, RevisionNotReached or StorageUnavailable.
+        """
         if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
-        self._check_room(count)
+        self._check_room(min(count, self.at_once))
 
     def _check_room(self, count: int) -> None:
         if len(self._waiting) + count > self._max_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
             )
+        if min_revision > self._served:
+            to_come = await read.newest_to_come(self._database)
+            if min_revision > to_come:
+                raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
 
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.

@@ -12,15 +12,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.errors import ErrataError
+from service.errors import ErrataError, NotFound
 
 log = structlog.get_logger()
 OPENAI = "/v1/"
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 MEDIA_TYPE = "application/problem+json"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # What pydantic calls a mistake -> what we call it.
 _CODES = {
@@ -127,6 +129,8 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [_field_error(each) for each in error.errors()]
     first = errors[0]
+    if error.errors()[0]["loc"][0] == "path":
+        return refusal(request.url.path, NotFound(f"there is nothing at this address: {first.detail}"))
     status = 400 if first.code in ("malformed_json", "bad_utf8") else 422
     detail = f"{first.field}: {first.detail}" if first.field else first.detail
     title = "The request cannot be taken as it is"
@@ -142,20 +146,29 @@ def _field_error(error: Any) -> FieldError:
 
 
 def _path(location: Sequence[object]) -> str:
-    """The field as the caller wrote it: without "body", without the tag of one-or-many."""
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "header", "one", "many")]
-    return ".".join(parts).encode("utf-8", "replace").decode()
+    """The field as the caller wrote it: without where it was, and without the <tags> that our types give to their forms."""
+    parts = [str(part) for part in location[1:]]
+    named = [part for part in parts if not (part.startswith("<") and part.endswith(">"))]
+    return ".".join(named).encode("utf-8", "replace").decode()
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _CAUSES.get(type(error.__cause__)) or _HTTP_CODES.get(error.status_code, "http_error")
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
     return _rendered(
         request.url.path,
         Problem(title=code.replace("_", " "), status=error.status_code, code=code, detail=str(error.detail)),
         headers,
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that an address takes: of all its routes, where the framework names those of the first alone."""
+    routes, scope = request.app.router.routes, request.scope
+    return [each for each in _METHODS if any(route.matches({**scope, "method": each})[0] is Match.FULL for route in routes)]
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

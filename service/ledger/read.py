@@ -128,6 +128,14 @@ async def head(database: Database) -> Revision | None:
         return await work.repository.head()
 
 
+async def newest_to_come(database: Database) -> int:
+    """Number of the head, or of the revision after it where edits or operations are waiting to become one."""
+    async with database.transaction() as work:
+        waiting = await work.repository.pending_count() or await work.repository.next_operation()
+        head = await work.repository.head()  # after it: what is committed between the two must not be missed
+    return (head.number if head else 0) + (1 if waiting else 0)
+
+
 async def checkpoints(database: Database) -> dict[int, str]:
     """By revision: the object that holds its whole state."""
     async with database.transaction() as work:
