@@ -9,6 +9,7 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
+from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed
 from service.api.context import Context
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
             max_waiting=settings.max_waiting_generations,
         )
         app.state.context = Context(resources, questions)
+        metrics.watch_event_loop()
         async with listening(questions):
             yield
         await resources.close()

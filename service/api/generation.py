@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from redis.exceptions import RedisError
 
+from service import metrics
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
 from service.infra.streams import GenerationChannel, Presence
@@ -58,6 +59,7 @@ class Questions:
         self._api_id = uuid.uuid4().hex
         self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
         self._known_until, self._models = 0.0, list[str]()
+        metrics.OPEN_QUESTIONS.set_function(lambda: len(self._waiting))
 
     async def listen(self) -> None:
         """Bring answers to those who wait, for as long as the process runs."""
