@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         editing.stop()
     seconds, head = time.monotonic() - began, client.stats()["head"]["number"]
     promises = [
-        Promise("batches are applied meanwhile", f"{head - first} revisions", [] if head > first else ["none was"]),
+        judging.of_the_editing(found, head - first),
         *judging.of_the_stream(found, asked.requests, head),
         *_recomputed(console, found.answers, asked.revisions, chance),
     ]

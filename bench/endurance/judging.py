@@ -34,6 +34,13 @@ def of_the_stream(asked: Asked, requests: int, head: int) -> list[Promise]:
     ]
 
 
+def of_the_editing(asked: Asked, committed: int) -> Promise:
+    """A run in which all answers are of one revision says nothing about changes of the weights."""
+    heard = {revision for each in asked.answers for revision in each.revisions}
+    too_few = [] if len(heard) > 1 else ["all answers are of one revision: ask for longer"]
+    return Promise("batches are applied meanwhile", f"{committed} revisions committed, answers at {len(heard)}", too_few)
+
+
 def _cut(answer: Answer) -> str:
     question = answer.question
     if found := [stop for stop in question.stop if stop in answer.text]:

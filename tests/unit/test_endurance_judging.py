@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.endurance.asking import Answer, Asked
-from bench.endurance.judging import alike, by_place, of_the_stream, texts_of_others
+from bench.endurance.judging import alike, by_place, of_the_editing, of_the_stream, texts_of_others
 from bench.endurance.questions import Question
 
 QUESTION = Question("Who led Lake Tantrum?", chat=True, max_tokens=3, stop=(".",))
@@ -57,6 +57,12 @@ def test_revisions_that_do_not_fit_the_pieces_are_unsaid(answer: Answer) -> None
 def test_a_question_without_an_answer_is_lost() -> None:
     assert broken(replace(GOOD, trouble="500")) == ["every question is answered"]
     assert of_the_stream(Asked([GOOD]), 2, 5)[0].broken == ["1 questions were never answered"]
+
+
+def test_answers_of_one_revision_prove_nothing_about_editing() -> None:
+    later = replace(GOOD, pieces=[("Odessa", 5)], revisions=(5,))
+    assert of_the_editing(Asked([GOOD, GOOD]), committed=3).broken
+    assert not of_the_editing(Asked([GOOD, later]), committed=3).broken
 
 
 def test_different_texts_at_one_revision_need_a_tie() -> None:
