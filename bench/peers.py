@@ -20,9 +20,7 @@ from bench.streams import Server
 START_TIMEOUT_S, STOP_TIMEOUT_S = 600.0, 20.0
 # By default the paged cache takes nearly all of the machine's memory; 128 pages of 256 tokens are as much as ours keeps.
 BATCHING = ("--continuous-batching", "--cb-num-blocks", "128")
-PEERS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {"transformers serve": (), "transformers serve, continuous batching": BATCHING}
-)
+PEERS: Mapping[str, Sequence[str]] = MappingProxyType({"transformers serve": (), "transformers serve, batching": BATCHING})
 
 
 class Peer:

@@ -196,11 +196,12 @@ def _steps(console: Console, peers: int, asked: argparse.Namespace) -> Iterator[
 
 
 def _print(console: Console, figures: Figures, ratios: Sequence[Ratio]) -> None:
-    table = Table("", "tokens/s", "tokens", "first token", "gap, median", "95 %", "99 %", "answers", "failed", "two revisions")
+    table = Table("", "tokens/s", "tokens", "first, ms", "gap, ms", "95 %", "99 %", "answers", "failed", "mixed")
+    table.columns[0].no_wrap = True
     table.add_row("generate()", f"{figures.generate_speed:.1f}", str(figures.generate_tokens))
     for (name, round), load in figures.loads.items():
         each = load.as_json()
-        times = [f"{each[key]:.3f} s" for key in ("first_token_median_s", "gap_median_s", "gap_p95_s", "gap_p99_s")]
+        times = [f"{1000 * each[key]:.0f}" for key in ("first_token_median_s", "gap_median_s", "gap_p95_s", "gap_p99_s")]
         counts = [str(each[key]) for key in ("answers", "failed", "of_several_revisions")]
         table.add_row(f"{name}, {round}", f"{each['tokens_per_second']:.1f}", str(load.tokens), *times, *counts)
     console.print(table)
