@@ -9,6 +9,7 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
+from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed, KnownKeys, hearing_of_revoked
 from service.api.context import IDEMPOTENCY, Context
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
             at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)
+        metrics.watch_event_loop()
         async with listening(questions), hearing_of_revoked(keys, resources.revoked):
             yield
         await resources.close()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from redis.exceptions import RedisError
 
+from service import metrics
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
 from service.infra.postgres import Database
@@ -71,6 +72,7 @@ class Questions:
         self._api_id = uuid.uuid4().hex
         self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
         self._known_until, self._models, self._served = 0.0, list[str](), 0
+        metrics.OPEN_QUESTIONS.set_function(lambda: len(self._waiting))
 
     @property
     def longest_s(self) -> float:
@@ -108,16 +110,16 @@ class Questions:
         if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
         self._check_room(min(count, self.at_once))
+        if min_revision > self._served:
+            to_come = await read.newest_to_come(self._database)
+            if min_revision > to_come:
+                raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
 
     def _check_room(self, count: int) -> None:
         if len(self._waiting) + count > self._max_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
             )
-        if min_revision > self._served:
-            to_come = await read.newest_to_come(self._database)
-            if min_revision > to_come:
-                raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
 
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.

@@ -45,6 +45,7 @@ class Generations:
         self._acknowledging: set[asyncio.Task[None]] = set()
         self._moved, self._room = asyncio.Event(), asyncio.Event()
         self._draining = self._reading = False
+        metrics.QUESTIONS_HELD.set_function(lambda: len(self._entries))
 
     def revision_changed(self) -> None:
         self._moved.set()
