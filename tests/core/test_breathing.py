@@ -44,7 +44,7 @@ def in_slots(dtype: torch.dtype) -> FactEditor:
 
 def in_matrices(dtype: torch.dtype) -> FactEditor:
     editor = Editor(tiny(TOKENIZER).to(dtype), EditorConfig(MATRICES, lr=0.01))
-    return TextEditor(editor, TOKENIZER, EditPolicy(("plain",), passes=2))
+    return TextEditor(editor, TOKENIZER, EditPolicy(("plain",), passes=1))
 
 
 def read_by(text_editor: FactEditor) -> Any:
