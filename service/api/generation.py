@@ -137,8 +137,9 @@ class Questions:
         try:
             await self._channel.ask(request)
             while not ended:
-                try:
-                    reply = await asyncio.wait_for(heard.get(), max(request.deadline - time.time(), 0) + GRACE_S)
+                try:  # not wait_for, which before Python 3.12 loses a cancellation that comes together with a reply
+                    async with asyncio.timeout(max(request.deadline - time.time(), 0) + GRACE_S):
+                        reply = await heard.get()
                 except TimeoutError:
                     raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
                 ended = reply.last

@@ -41,7 +41,7 @@ _CODES = {
 }
 # What FastAPI answers with a bare 400 when a body cannot be parsed.
 _CAUSES = {UnicodeDecodeError: "bad_utf8", RecursionError: "malformed_json"}
-_TURNED_AWAY = (401, 403, 413, 429, 503)
+_TURNED_AWAY = (401, 403, 429, 503)  # and 413, which is counted where it is sent
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -107,6 +107,7 @@ class _TooLargeAsProblem:
 
         await self._app(scope, receive, watched)
         if refused:
+            metrics.REQUESTS_REFUSED.labels(self._problem.code).inc()
             await _rendered(scope["path"], self._problem)(scope, receive, send)
 
 

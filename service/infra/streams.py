@@ -23,7 +23,7 @@ REPLIES_TTL_S = 300
 STATUS_TTL_S = 4
 RING_TIMEOUT_S = 1.0  # whoever posts is waiting for it
 LONGEST_BLOCK_S = 5.0  # of any blocking read
-CONNECTIONS = 50  # of one process
+CONNECTIONS = 20  # of one process, of which blocking reads and subscriptions hold four
 
 
 def connect(url: str) -> Redis:
@@ -34,7 +34,7 @@ def connect(url: str) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
-        timeout=LONGEST_BLOCK_S,
+        timeout=LONGEST_BLOCK_S * 3,
         decode_responses=True,
         socket_connect_timeout=3,
         socket_timeout=LONGEST_BLOCK_S * 3,

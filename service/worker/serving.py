@@ -131,7 +131,8 @@ class Generations:
             if left_s <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._moved.wait()
         return True
 
     def _begin(self, request: GenerateRequest) -> None:

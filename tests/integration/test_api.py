@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from service.api.app import create_app
 from service.bootstrap import Resources
@@ -107,9 +108,11 @@ async def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(clien
             read += 1_000_000
             yield b"x" * 1_000_000
 
+    before = REGISTRY.get_sample_value("errata_requests_refused_total", {"reason": "body_too_large"}) or 0
     answer = await client.post("/edits", content=body(), headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert read <= 6_000_000
+    assert REGISTRY.get_sample_value("errata_requests_refused_total", {"reason": "body_too_large"}) == before + 1
 
 
 @pytest.mark.parametrize(
