@@ -14,11 +14,17 @@ from tests.conftest import Servers
 from tests.e2e.conftest import tiny_service
 
 EXAMPLES = 12  # of each operation in each phase
+SMALL = {
+    "ERRATA_REQUIRE_KEYS": "true",
+    "ERRATA_MAX_EDITS_PER_REQUEST": "20",
+    "ERRATA_MAX_NEW_TOKENS": "16",
+    "ERRATA_MAX_PROMPT_CHARS": "500",
+}
 
 
 @pytest.fixture
 def service(servers: Servers, tiny_folder: Path, tmp_path: Path) -> Iterator[Service]:
-    service = tiny_service(servers, tiny_folder, tmp_path, ERRATA_REQUIRE_KEYS="true")
+    service = tiny_service(servers, tiny_folder, tmp_path, **SMALL)
     service.start_all()
     yield service
     service.stop()

@@ -34,10 +34,11 @@ async def worker(settings: Settings) -> AsyncIterator[Resources]:
     resources = build(settings, "worker")
     status = WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0)
     await resources.presence.announce(status)
+    ended = asyncio.Event()
 
     async def answer() -> None:
         questions = resources.generation.questions("w")
-        while True:
+        while not ended.is_set():
             await resources.presence.announce(status)  # it is believed for some seconds only
             for entry, fields in await questions.read(count=10, block_ms=50):
                 asked = GenerateRequest.from_json(fields["request"])
@@ -47,7 +48,8 @@ async def worker(settings: Settings) -> AsyncIterator[Resources]:
 
     task = asyncio.create_task(answer())
     yield resources
-    task.cancel()
+    ended.set()
+    await task
     await resources.close()
 
 
