@@ -19,7 +19,7 @@ from service.infra.postgres import Database
 from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.packing import pack_change
-from service.worker.proposing import propose
+from service.worker.proposing import REFUSALS, propose
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import ResidentModel
 from service.worker.shares import Shares
@@ -93,7 +93,7 @@ class Mender:
             members = await work.repository.edits_of_batch(revision.batch_id)
             old = await work.repository.edits_with_prompts([each.edit.prompt for each in members], list(before))
         applied = {each.edit_id for each in events.values() if each.event is EditEvent.APPLIED}
-        records = [each for each in members if each.id in applied or each.failure_code == "does_not_hold"]
+        records = [each for each in members if each.id in applied or each.failure_code in REFUSALS]
         return records, old
 
     async def _subtracted(self, draft: Draft, revision: Revision) -> Change:

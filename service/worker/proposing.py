@@ -112,11 +112,15 @@ def as_edit(record: EditRecord) -> Edit:
     return Edit(record.edit.prompt, record.edit.target, tuple(record.edit.rephrases), tuple(record.edit.unrelated))
 
 
+DOES_NOT_HOLD, TOO_MUCH_DAMAGE = "does_not_hold", "too_much_damage"
+REFUSALS = (DOES_NOT_HOLD, TOO_MUCH_DAMAGE)  # of edits that were taught with their batch all the same
+
+
 def refusal(record: EditRecord, outcome: BatchProposal, index: int) -> Failure:
     """Of an edit that does not hold, or does too much damage; index: its place in what was taught."""
     if index in outcome.damaging:
-        return Failure(record.id, "too_much_damage", outcome.damaging[index])
-    return Failure(record.id, "does_not_hold", _said_instead(outcome.after[index], outcome.holds[index]))
+        return Failure(record.id, TOO_MUCH_DAMAGE, outcome.damaging[index])
+    return Failure(record.id, DOES_NOT_HOLD, _said_instead(outcome.after[index], outcome.holds[index]))
 
 
 def code_of(error: BaseException) -> str:
