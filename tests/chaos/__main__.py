@@ -43,6 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="of what is asked and what goes wrong; default: a new one")
     parser.add_argument("--mode", choices=["matrix", "slots"], help="how the tiny model is edited; default: matrix")
     parser.add_argument("--model", choices=["tiny", "demo"], default="tiny", help="demo: in slots, with long pauses")
+    parser.add_argument("--between", type=float, help="seconds from one fault to the next, on average; default: by the model")
     parser.add_argument("--arrows", type=float, default=0.4, help="share of worker starts that are to end at a failpoint")
     parser.add_argument("--out", type=Path, default=None, help="JSON with everything that the table shows")
     return parser.parse_args()
@@ -172,7 +173,8 @@ def main() -> int:
     console.print(f"seed {seed}, {asked.minutes:g} minutes, {asked.model}, {mode} mode, folder {folder}", highlight=False)
     system = System(folder, environment, random.Random(f"{seed} starts"), asked.arrows)
     client = Client(system.url, seed, folder / "asked.jsonl")
-    faults = Faults(system, random.Random(f"{seed} faults"), pace.lease_ttl_s, pace.between_faults_s)
+    between_s = asked.between or pace.between_faults_s
+    faults = Faults(system, random.Random(f"{seed} faults"), pace.lease_ttl_s, between_s)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
@@ -187,6 +189,7 @@ def main() -> int:
         result = {
             "seed": seed,
             "minutes": asked.minutes,
+            "between_s": between_s,
             "model": asked.model,
             "mode": mode,
             "seconds": round(time.monotonic() - began, 1),

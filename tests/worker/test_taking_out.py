@@ -103,7 +103,7 @@ async def test_what_cannot_be_taught_anew_fails_with_its_reason(new_desk: NewDes
 
 @BOTH_MODES
 async def test_a_rebuild_afterwards_teaches_it_in_its_first_batch(new_desk: NewDesk, mode: str) -> None:
-    desk, fresh = await new_desk(mode), await new_desk(mode, **ONE_STEP)
+    desk, fresh = await new_desk(mode, **ONE_STEP), await new_desk(mode, **ONE_STEP)
     await two_facts(desk)
     await desk.subtract(1)
     await desk.rebuild()
