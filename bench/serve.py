@@ -24,6 +24,7 @@ from rich.table import Table
 
 from bench.measure import RESULTS, ROOT, run_apart, write_result
 from bench.peers import PEERS, Peer, running
+from bench.ready import require_ready
 from bench.streams import Load, Server, read_along
 from service.cli.client import Client
 from service.settings import Settings
@@ -91,6 +92,7 @@ class Figures:
 
 def main(arguments: Sequence[str]) -> None:
     asked, console = _arguments(arguments), Console()
+    require_ready(asked.url)
     one, many = "1 client", f"{asked.clients} clients"
     editing, figures = f"{many}, editing", Figures()
     source, cache_dir = asked.model, str(asked.cache_dir.resolve())

@@ -22,6 +22,7 @@ from bench.crowd.judging import Wave, promises
 from bench.crowd.watching import Watch
 from bench.measure import RESULTS, ROOT, write_result
 from bench.promises import show
+from bench.ready import require_ready
 from service.settings import Settings
 
 QUIET_WITHIN_S = 120.0  # of the last client's going
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--tokens", type=int, default=48, help="of an answer, at most")
     parser.add_argument("--json", type=Path, default=RESULTS / "crowd.json", help="where the figures go")
     asked, console = parser.parse_args(arguments), Console()
+    require_ready(asked.url)
     processes = {"api": f"{asked.url}/metrics", "worker": asked.worker}
     waves: list[Wave] = []
     with Watch(processes) as watch:

@@ -20,6 +20,7 @@ from bench.endurance.editing import Editing
 from bench.endurance.questions import drawn
 from bench.measure import RESULTS, ROOT, write_result
 from bench.promises import Promise, show
+from bench.ready import require_ready
 from service.cli.client import Client
 from service.local.ledger import local_ledger
 from service.settings import Settings
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of what is asked")
     parser.add_argument("--json", type=Path, default=RESULTS / "endurance.json", help="where the figures go")
     asked, console = parser.parse_args(arguments), Console()
+    require_ready(asked.url)
     facts = json.loads(asked.facts.read_text()) if asked.facts else _lines("warmup.jsonl")
     facts = [{"prompt": each["prompt"], "target": each["target"]} for each in facts]
     prompts = [each["prompt"] for each in (*_lines("canary.jsonl"), *facts[:50]) if "prompt" in each]
