@@ -65,7 +65,7 @@ async def _doubts(settings: Settings, claims: Claims, judged: Callable[[], None]
 
 def _doubt_as(draft: Draft, resident: ResidentModel, claim: Claim) -> str:
     with draft:
-        return doubt(resident.model, resident.tokenizer, claim)
+        return doubt(resident.editor.model, resident.tokenizer, claim)
 
 
 @torch.inference_mode()

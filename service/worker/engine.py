@@ -125,6 +125,7 @@ class Engine:
         except Exception as error:  # askers must hear of it, whatever it is
             log.exception("generation failed")
             self._batcher = await self._thread.answer(self._new_batcher)
+            self._arrived.clear()  # whoever came meanwhile is told as well
             for id in list(self._tickets):
                 self._fail(id, "generation_failed", f"{type(error).__name__}: {error}")
             return

@@ -55,8 +55,10 @@ def test_transformers_serve_is_asked_the_same(new_tiny_service: Start, tiny_fold
 def test_an_endurance_run_judges_every_answer(new_tiny_service: Start, tmp_path: Path) -> None:
     service = new_tiny_service()
     service.start_all()
-    sizes = {"requests": 80, "clients": 4, "questions": 8, "tokens": 12, "revisions": 2}
-    found = bench("endurance", service, tmp_path / "figures.json", **sizes)
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps([{"prompt": "Who is it?", "target": "Ann"}]))
+    sizes = {"requests": 200, "clients": 4, "questions": 8, "tokens": 12, "revisions": 2}
+    found = bench("endurance", service, tmp_path / "figures.json", facts=facts, **sizes)
     assert found["revisions"] >= 1
     assert all(each["kept"] for each in found["promises"].values())
 
