@@ -62,6 +62,7 @@ OPENED_BY = {
     "POST /edits": {Scope.EDIT},
     "GET /edits": ANY,
     "GET /edits/{edit_id}": ANY,
+    "GET /edits/{edit_id}/history": ANY,
     "DELETE /edits/{edit_id}": {Scope.ROLLBACK},
     "POST /rollback": {Scope.ROLLBACK},
     "POST /rebuild": {Scope.ROLLBACK},
