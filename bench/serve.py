@@ -1,7 +1,8 @@
-"""`python -m bench serve`: a running service's tokens per second and gaps between tokens, beside plain `generate()`.
+"""`python -m bench serve`: a running service beside `transformers serve` and plain `generate()`, with the ratios between them.
 
-The service is one that runs already (`errata up`), with the model that `--model` names. With --facts they are posted in batches
-while the clients of a last round read on.
+The service is one that runs already (`errata up`), with the model that `--model` names. All are asked the same questions, one
+greedy answer of the same length after the other; they take turns, and a peer is stopped for as long as it is not its turn.
+With --facts they are posted to the service in batches while the clients of a last round read on.
 """
 
 from __future__ import annotations
@@ -9,98 +10,171 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
-import time
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.measure import RESULTS, ROOT, interleaved, write_result
+from bench.measure import RESULTS, ROOT, run_apart, write_result
+from bench.peers import PEERS, Peer, running
+from bench.ready import require_ready
+from bench.streams import Load, Server, read_along
 from service.cli.client import Client
 from service.settings import Settings
 
 QUESTIONS = ROOT / "service" / "facts" / "canary.jsonl"
 BATCH = 50
+OURS = "errata"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """What is compared, what came out, and what it is to be."""
+
+    name: str
+    value: float
+    least: float = 0.0
+    most: float = math.inf
+
+    @property
+    def wanted(self) -> str:
+        if self.least:
+            return f"at least {self.least:g}"
+        return f"at most {self.most:g}" if self.most < math.inf else ""
+
+    @property
+    def met(self) -> bool:
+        return self.least <= self.value <= self.most
 
 
 @dataclass(slots=True)
-class Load:
-    """What a round's clients saw. Gaps are between two events of one answer."""
+class Figures:
+    """By server and round, and of plain generate()."""
 
-    tokens: int = 0
-    seconds: float = 0.0
-    firsts_s: list[float] = field(default_factory=list)
-    gaps_s: list[float] = field(default_factory=list)
-    of_several_revisions: int = 0
-    failed: int = 0
+    loads: dict[tuple[str, str], Load] = field(default_factory=dict)
+    generate_tokens: int = 0
+    generate_seconds: float = 0.0
+    cores_of_others: float = 0.0
+
+    def ratios(self, one: str, many: str, editing: str) -> list[Ratio]:
+        """What is promised. A server that failed has no part in it."""
+        speed = {key: load.tokens_per_second for key, load in self.loads.items() if not load.failures}
+        peers = [value for (name, round), value in speed.items() if name != OURS and round == many]
+        ours_one, ours_many = speed.get((OURS, one), 0.0), speed.get((OURS, many), 0.0)
+        found = [Ratio("one client / generate()", ours_one / self.generate_speed, least=0.9)]
+        if ours_one:
+            found.append(Ratio(f"{many} / one", ours_many / ours_one, least=5.0))
+        if peers:
+            found.append(Ratio(f"{many} / the best peer's", ours_many / max(peers), least=1.0))
+        if (OURS, editing) in self.loads:
+            while_editing, without = (self.loads[OURS, round].as_json() for round in (editing, many))
+            found.append(Ratio("95 % gap while editing / without", while_editing["gap_p95_s"] / without["gap_p95_s"], most=2.0))
+            found.append(Ratio("99 % gap while editing / without", while_editing["gap_p99_s"] / without["gap_p99_s"]))
+        return found
+
+    @property
+    def generate_speed(self) -> float:
+        return self.generate_tokens / self.generate_seconds
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "tokens_per_second": self.tokens / self.seconds,
-            "answers": len(self.firsts_s),
-            "failed": self.failed,
-            "of_several_revisions": self.of_several_revisions,
-            "first_token_median_s": statistics.median(self.firsts_s),
-            "gap_median_s": statistics.median(self.gaps_s),
-            "gap_p95_s": statistics.quantiles(self.gaps_s, n=20)[-1],
-            "gap_p99_s": statistics.quantiles(self.gaps_s, n=100)[-1],
-        }
+        rounds: dict[str, dict[str, Any]] = {}
+        for (name, round), load in self.loads.items():
+            rounds.setdefault(name, {})[round] = load.as_json()
+        return {"generate()": {"tokens_per_second": self.generate_speed, "cores_of_others": self.cores_of_others}, **rounds}
 
 
 def main(arguments: Sequence[str]) -> None:
+    asked, console = _arguments(arguments), Console()
+    require_ready(asked.url)
+    one, many = "1 client", f"{asked.clients} clients"
+    editing, figures = f"{many}, editing", Figures()
+    source, cache_dir = asked.model, str(asked.cache_dir.resolve())
+    folder = Path(run_apart(["bench.model_folder", source, cache_dir], 0)["folder"])
+    generating = ["bench.serve_worker", source, cache_dir, str(asked.answers), str(asked.tokens)]
+    with running(list(PEERS) if asked.peers else [], folder) as peers, _steps(console, len(peers), asked) as step:
+        ours = Server(OURS, asked.url, {"model": "errata", "stream_options": {"include_usage": True}})
+        turns = [Turn(ours), *map(Turn.of, peers)]
+        for number in range(asked.rounds):
+            step("generate()")
+            run = run_apart(generating, number)
+            figures.generate_tokens += run["tokens"]
+            figures.generate_seconds += run["seconds"]
+            figures.cores_of_others = max(figures.cores_of_others, run["cores_of_others"])
+            for name, clients in ((one, 1), (many, asked.clients)):
+                for turn in turns if number % 2 == 0 else reversed(turns):
+                    step(f"{turn.server.name}, {name}")
+                    load = figures.loads.setdefault((turn.server.name, name), Load())
+                    turn.take(load, clients, asked)
+        if asked.facts:
+            step(f"{OURS}, {editing}")
+            figures.loads[OURS, editing] = Load()
+            asyncio.run(_while_editing(asked, ours, figures.loads[OURS, editing]))
+    ratios = figures.ratios(one, many, editing)
+    _print(console, figures, ratios)
+    settings = {name: getattr(asked, name) for name in ("clients", "answers", "tokens", "rounds")}
+    write_result(
+        asked.json.parent,
+        asked.json.stem,
+        {"settings": settings, **figures.as_json(), "ratios": {each.name: each.value for each in ratios}},
+        console,
+    )
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench serve", description="how fast a running service answers")
     parser.add_argument("--url", default=Settings().api_url, help="where the service is")
-    parser.add_argument("--model", default="demo", help="for plain generate(): what the service serves, as ERRATA_MODEL")
+    parser.add_argument("--model", default="demo", help="for the others: what the service serves, as ERRATA_MODEL")
     parser.add_argument("--cache-dir", type=Path, default=Path(".errata/models"), help="where models are unpacked")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--answers", type=int, default=4, help="of each client, and of generate()")
+    parser.add_argument("--answers", type=int, default=2, help="of each client in a round, and of generate()")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer, at most")
+    parser.add_argument("--rounds", type=int, default=2, help="in which everybody has one turn alone and one with all clients")
+    parser.add_argument("--no-peers", dest="peers", action="store_false", help="without transformers serve")
     parser.add_argument("--facts", type=Path, help="JSON list of objects with prompt and target, edited in the last round")
     parser.add_argument("--json", type=Path, default=RESULTS / "serve.json", help="where the figures go")
-    asked, console = parser.parse_args(arguments), Console()
-    plain = [asked.model, str(asked.cache_dir.resolve()), str(asked.answers), str(asked.tokens)]
-    [run] = interleaved(console, "generate()", {"generate": ["bench.serve_worker", *plain]}, 1)["generate"]
-    rounds = {"1 client": 1, f"{asked.clients} clients": asked.clients}
-    loads = {name: asyncio.run(_round(asked, clients, None)) for name, clients in rounds.items()}
-    if asked.facts:
-        facts = json.loads(asked.facts.read_text())
-        loads[f"{asked.clients} clients, while editing"] = asyncio.run(_round(asked, asked.clients, facts))
-    figures = {"generate_tokens_per_second": run["tokens"] / run["seconds"]}
-    figures |= {name: load.as_json() for name, load in loads.items()}
-    _print(console, figures)
-    write_result(asked.json.parent, asked.json.stem, figures, console)
+    return parser.parse_args(arguments)
 
 
-async def _round(asked: argparse.Namespace, clients: int, facts: list[dict[str, str]] | None) -> Load:
-    """Every client asks one question after the other; with facts, until all of them are in."""
-    prompts = [line["prompt"] for line in map(json.loads, QUESTIONS.read_text().splitlines()) if "prompt" in line]
-    load, editing = Load(), asyncio.create_task(asyncio.to_thread(_edit, asked.url, facts))
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=asked.url, timeout=300, limits=limits) as http:
-        await http.get("/generate", params={"prompt": "Hello", "max_tokens": 1})
-        began = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A server whose turn it may be; a peer is woken for it."""
 
-        async def client(number: int) -> None:
-            turn = 0
-            while turn < asked.answers or (facts and not editing.done()):
-                prompt = prompts[(number + clients * turn) % len(prompts)]
-                await _ask(http, {"prompt": prompt, "chat": True, "max_tokens": asked.tokens, "stream": True}, load)
-                turn += 1
+    server: Server
+    peer: Peer | None = None
 
-        await asyncio.gather(*(client(number) for number in range(clients)))
-        load.seconds = time.perf_counter() - began
+    @classmethod
+    def of(cls, peer: Peer) -> Turn:
+        return cls(peer.server, peer)
+
+    def take(self, load: Load, clients: int, asked: argparse.Namespace) -> None:
+        reading = partial(read_along, clients=clients, answers=asked.answers, tokens=asked.tokens)
+        if self.peer is None:
+            asyncio.run(reading(self.server, load, prompts()))
+            return
+        with self.peer.awake() as server:
+            asyncio.run(reading(server, load, prompts()))
+
+
+def prompts() -> list[str]:
+    return [line["prompt"] for line in map(json.loads, QUESTIONS.read_text().splitlines()) if "prompt" in line]
+
+
+async def _while_editing(asked: argparse.Namespace, server: Server, load: Load) -> None:
+    facts = json.loads(asked.facts.read_text())
+    editing = asyncio.create_task(asyncio.to_thread(_edit, asked.url, facts))
+    sizes = {"clients": asked.clients, "answers": asked.answers, "tokens": asked.tokens}
+    await read_along(server, load, prompts(), **sizes, going_on=lambda: not editing.done())
     await editing
-    return load
 
 
-def _edit(url: str, facts: list[dict[str, str]] | None) -> None:
-    if not facts:
-        return
+def _edit(url: str, facts: list[dict[str, str]]) -> None:
     client = Client(url)
     for start in range(0, len(facts), BATCH):
         batch = [{"prompt": each["prompt"], "target": each["target"]} for each in facts[start : start + BATCH]]
@@ -108,36 +182,35 @@ def _edit(url: str, facts: list[dict[str, str]] | None) -> None:
             pass
 
 
-async def _ask(http: httpx.AsyncClient, question: dict[str, Any], load: Load) -> None:
-    last = began = time.perf_counter()
-    first, ended = True, None
-    async with http.stream("POST", "/generate", json=question) as response:
-        async for line in response.aiter_lines():
-            if not line.startswith("data: "):
-                continue
-            now = time.perf_counter()
-            (load.firsts_s if first else load.gaps_s).append(now - last if not first else now - began)
-            first, last = False, now
-            ended = json.loads(line.removeprefix("data: "))
-    if ended is None or "usage" not in ended:
-        load.failed += 1
-        return
-    load.tokens += ended["usage"]["completion_tokens"]
-    load.of_several_revisions += len(ended["revisions"]) > 1
+@contextmanager
+def _steps(console: Console, peers: int, asked: argparse.Namespace) -> Iterator[Any]:
+    """A bar; told what begins now."""
+    total = asked.rounds * (1 + 2 * (1 + peers)) + bool(asked.facts)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total, completed=-1)
+
+        def step(doing: str) -> None:
+            progress.advance(task)
+            progress.update(task, description=doing)
+
+        yield step
 
 
-def _print(console: Console, figures: dict[str, Any]) -> None:
-    rounds = {name: each for name, each in figures.items() if isinstance(each, dict)}
-    plain = figures["generate_tokens_per_second"]
-    table = Table("", "tokens/s", "first token", "gap, median", "95 %", "99 %", "answers", "failed", "two revisions")
-    table.add_row("generate()", f"{plain:.1f}")
-    for name, each in rounds.items():
-        times = [f"{each[key]:.3f} s" for key in ("first_token_median_s", "gap_median_s", "gap_p95_s", "gap_p99_s")]
+def _print(console: Console, figures: Figures, ratios: Sequence[Ratio]) -> None:
+    table = Table("", "tokens/s", "tokens", "first, ms", "gap, ms", "95 %", "99 %", "answers", "failed", "mixed")
+    table.columns[0].no_wrap = True
+    table.add_row("generate()", f"{figures.generate_speed:.1f}", str(figures.generate_tokens))
+    for (name, round), load in figures.loads.items():
+        each = load.as_json()
+        times = [f"{1000 * each[key]:.0f}" for key in ("first_token_median_s", "gap_median_s", "gap_p95_s", "gap_p99_s")]
         counts = [str(each[key]) for key in ("answers", "failed", "of_several_revisions")]
-        table.add_row(name, f"{each['tokens_per_second']:.1f}", *times, *counts)
+        table.add_row(f"{name}, {round}", f"{each['tokens_per_second']:.1f}", str(load.tokens), *times, *counts)
     console.print(table)
-    one, many, *editing = rounds.values()
-    console.print(f"one client / generate(): {one['tokens_per_second'] / plain:.2f} (at least 0.9)")
-    console.print(f"many clients / one: {many['tokens_per_second'] / one['tokens_per_second']:.2f} (at least 5)")
-    for each in editing:
-        console.print(f"95 % gap while editing / without: {each['gap_p95_s'] / many['gap_p95_s']:.2f} (at most 2)")
+    for (name, round), load in figures.loads.items():
+        if load.failures:
+            console.print(f"[red]{name}, {round}[/]: {load.failures[0]}", soft_wrap=True, highlight=False)
+    for each in ratios:
+        wanted = f" ({each.wanted})" if each.wanted else ""
+        console.print(f"{each.name}: [{'green' if each.met else 'red'}]{each.value:.2f}[/]{wanted}", highlight=False)
+    console.print(f"cores taken by others while generate() ran, at most: {figures.cores_of_others:.2f}", highlight=False)

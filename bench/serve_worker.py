@@ -11,19 +11,19 @@ from typing import Any
 import torch
 
 from bench.measure import Stopwatch, peak_mib
-from bench.serve import QUESTIONS
+from bench.serve import prompts
 from editor_core.loading import load_model
 from editor_core.texts import rendered, token_ids
 
 
 def main(source: str, cache_dir: str, answers: int, max_tokens: int) -> None:
     loaded = load_model(source, cache_dir=Path(cache_dir))
-    prompts = [line["prompt"] for line in map(json.loads, QUESTIONS.read_text().splitlines()) if "prompt" in line]
-    _generate(loaded, prompts[0], 4)
+    questions = prompts()
+    _generate(loaded, questions[0], 4)
     watch, tokens, began = Stopwatch(), 0, time.perf_counter()
     with watch("generate"):
         for number in range(answers):
-            tokens += _generate(loaded, prompts[number % len(prompts)], max_tokens)
+            tokens += _generate(loaded, questions[number % len(questions)], max_tokens)
     seconds = time.perf_counter() - began
     print(json.dumps({"tokens": tokens, "seconds": seconds, "cores_of_others": watch.cores_of_others, "peak_mib": peak_mib()}))
 

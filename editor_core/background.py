@@ -19,6 +19,7 @@ from torch import nn
 
 from editor_core import anchors
 from editor_core.answers import greedy_tokens
+from editor_core.breathing import breathe
 from editor_core.modules import EditedModule
 from editor_core.padding import by_length, left_padded
 from editor_core.slots import SlotBank, without_slots
@@ -50,8 +51,10 @@ class BlockBackground:
 
     @classmethod
     def of(cls, inputs: torch.Tensor, scale: float) -> BlockBackground:
+        breathe()
         x = inputs.double()
         second = x.T @ x / len(x)
+        breathe()
         second.diagonal().add_(RIDGE * float(second.diagonal().mean()))
         return cls(inputs, torch.linalg.inv(second).float().contiguous(), scale)
 
@@ -65,6 +68,7 @@ class BlockBackground:
 
         By Woodbury's identity, N × N systems alone, where N is less than d_in.
         """
+        breathe()
         rows, precision = keys.double() * (weight / len(self.inputs)) ** 0.5, self.precision.double()
         if len(rows) > rows.shape[1]:
             inverse = torch.linalg.inv(torch.linalg.inv(precision) + rows.T @ rows)
@@ -78,6 +82,7 @@ class BlockBackground:
     def keys(self, discriminants: torch.Tensor) -> torch.Tensor:
         """The inputs that slots of these discriminants were made for, but for what kept their lookalikes apart: x = M d, scaled
         to a score of 1. S × d_in both."""
+        breathe()
         second: torch.Tensor = torch.linalg.inv(self.precision.double()).float()
         keys = discriminants @ second
         return keys / (keys * discriminants).sum(1, keepdim=True).clamp_min(1e-12)
@@ -88,7 +93,10 @@ class BlockBackground:
 
     def highest_scores(self, discriminants: torch.Tensor) -> torch.Tensor:
         """The highest d x over all inputs, by discriminant: a threshold above it never opens here. S × d_in; returns (S,)."""
-        parts = [(x.float() @ discriminants.T).amax(0) for x in torch.split(self.inputs, 4096)]
+        parts = []
+        for x in torch.split(self.inputs, 4096):
+            breathe()
+            parts.append((x.float() @ discriminants.T).amax(0))
         return torch.stack(parts).amax(0)
 
 

@@ -59,7 +59,7 @@ class Change:
         )
 
     def after(self, earlier: Change | None) -> Change:
-        """Both as one; this one was computed on what the earlier one leaves, and removes nothing itself."""
+        """Both as one; this one was computed on what the earlier one gives, and removes nothing itself."""
         if earlier is None:
             return self
         assert not self.removed
@@ -67,4 +67,11 @@ class Change:
         for name, update in self.updates.items():
             updates[name] = Update.concatenate([updates[name], update]) if name in updates else update
             owners[name] = torch.cat([owners[name], self.owners[name]]) if name in owners else self.owners[name]
-        return replace(self, updates=updates, owners=owners, removed=earlier.removed, taken=(*earlier.taken, *self.taken))
+        return replace(
+            self,
+            updates=updates,
+            owners=owners,
+            removed=earlier.removed,
+            leans={**earlier.leans, **self.leans},
+            taken=(*earlier.taken, *self.taken),
+        )

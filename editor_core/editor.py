@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from editor_core.breathing import breathe
 from editor_core.capture import Minibatch, Rows, capture
 from editor_core.change import Change
 from editor_core.config import EditorConfig, Phase
@@ -64,6 +65,7 @@ class Editor:
         """The statistics as they will be after these rows; the editor's own stay as they are."""
         after = self.statistics.copy()
         for shape, names in self._names_by_shape().items():
+            breathe()
             # mini-batch by mini-batch and layer by layer, as the authors do
             after[shape].observe([(each.keys[name], each.gradients[name]) for each in rows for name in names])
         return after
@@ -78,6 +80,7 @@ class Editor:
             if whitener is not None:
                 estimate.condition = whitener.condition
             for name in names:
+                breathe()
                 keys = torch.cat([each.keys[name] for each in rows])
                 values = torch.cat([each.gradients[name] for each in rows])
                 normalised = whitener(values) if whitener else standardise(values, *estimate.value_moments())

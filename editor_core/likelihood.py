@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from editor_core.breathing import breathe
 from editor_core.errors import EncodingError
 from editor_core.padding import by_length, left_padded
 from editor_core.prompts import Prompts
@@ -110,7 +111,11 @@ def _last_log_probs(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int
     if "logits_to_keep" in taken:
         inputs["logits_to_keep"] = keep
     logits: torch.Tensor = model(**inputs, use_cache=False).logits
-    return logits[:, -keep:].float().log_softmax(-1).cpu()
+    found = []
+    for each in logits[:, -keep:]:
+        breathe()
+        found.append(each.float().log_softmax(-1).cpu())
+    return torch.stack(found)
 
 
 def _likelihood(rows: torch.Tensor, answer: tuple[int, ...]) -> Likelihood:

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from editor_core.breathing import breathe
 from editor_core.change import NOBODY, Change
 from editor_core.errors import StatisticsMismatchError
 from editor_core.modules import EditedModule
 from editor_core.slots import SlotBank
 from editor_core.update import Update
+
+HASHED_AT_ONCE = 2**22  # numbers
 
 
 class Masters:
@@ -59,6 +62,16 @@ class Masters:
         left = {edit: on for edit, on in self.leans.items() if edit not in change.taken}
         self.leans = {**left, **change.leans}
 
+    def sharing(self, edit: int) -> frozenset[int]:
+        """Ids of the edits that rely on a subject mark with this one, whoever's it is, directly or through others."""
+        known = {edit}
+        pairs = [{one, *on} for one, on in self.leans.items()]
+        while True:
+            more = known.union(*(pair for pair in pairs if pair & known))
+            if more == known:
+                return frozenset(known - {edit})
+            known = more
+
     def _nobodys(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: torch.full((len(state[name]),), NOBODY) for name, each in self._modules.items() if each.is_bank}
 
@@ -81,6 +94,14 @@ class Masters:
         else:
             weight.data.copy_(master)
 
+    def publish(self, modules: Iterable[EditedModule]) -> None:
+        """Have the same modules of another model serve these weights: float32 ones are the masters themselves.
+
+        Those may not be written to as long as the other model answers: changes are made on drafts.
+        """
+        for each in modules:
+            each.weight.data = self._master[each.name].to(each.weight.dtype)
+
     def exchange(self, others: dict[str, torch.Tensor]) -> None:
         """Change places with another full set of masters (as from `snapshot`), which then holds what was served so far."""
         for name, other in others.items():
@@ -89,7 +110,11 @@ class Masters:
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Copies of all masters, as stored, float32, on the CPU or wherever the model is."""
-        return {name: master.clone() for name, master in self._master.items()}
+        copies = {}
+        for name, master in self._master.items():
+            breathe()
+            copies[name] = master.clone()
+        return copies
 
     def restore(
         self,
@@ -127,7 +152,11 @@ class Masters:
 
     def distance_from_base(self) -> dict[str, float]:
         """||W - W0||_F by module: the one norm that the method's theory does not bound."""
-        return {name: self._modules[name].distance(master, self._base[name]) for name, master in self._master.items()}
+        distances = {}
+        for name, master in self._master.items():
+            breathe()
+            distances[name] = self._modules[name].distance(master, self._base[name])
+        return distances
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and float32 bytes of all masters: equal only for bit-identical weights."""
@@ -138,7 +167,9 @@ class Masters:
             module = self._modules[name].module
             if isinstance(module, SlotBank):
                 digest.update(module.host_digest.encode())  # a bank says nothing without the block it is in
-            digest.update(master.contiguous().cpu().numpy().tobytes())
+            for part in torch.split(master.flatten(), HASHED_AT_ONCE):
+                breathe()
+                digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
 
 

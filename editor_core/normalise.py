@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from editor_core.breathing import breathe
 from editor_core.statistics import EPS, ShapeStatistics
 
 EIGENVALUE_FLOOR = 1e-6  # the authors' clamp; eigenvalues under it all scale by floor^(-1/2) = 1e3
@@ -39,6 +40,7 @@ class Whitener:
 
         relative_floor clamps at that share of the largest eigenvalue in place of the authors' absolute 1e-6.
         """
+        breathe()
         eigenvalues, vectors = torch.linalg.eigh(statistics.value_covariance().double())  # ascending
         floor = EIGENVALUE_FLOOR if relative_floor is None else max(float(eigenvalues[-1]) * relative_floor, 1e-30)
         above = eigenvalues > floor
@@ -50,7 +52,9 @@ class Whitener:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """rows: N × d_out float32; returns the same shape and dtype."""
         outside = self.floor**-0.5
+        breathe()
         centred = (rows - self.mean).double()
         inside = (centred @ self.basis) * (self.scale - outside)  # (N, r)
+        breathe()
         whitened: torch.Tensor = outside * centred + inside @ self.basis.T
         return whitened.float()

@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 
-from editor_core.answers import holds
 from editor_core.background import Background, Progress, collect_background
 from editor_core.change import NOBODY, Change
 from editor_core.config import Phase
@@ -113,10 +112,7 @@ class SlotEditor(FactEditor):
         """What the draft says to the edits' prompts, and in which formats that holds. foreseen: see `_ask`."""
         with batch.draft:
             said = self._ask(edits, foreseen)
-        return said, [
-            {format: holds(each[format], edit.target, format) for format in self.formats}
-            for edit, each in zip(edits, said, strict=True)
-        ]
+        return said, self._held(edits, said)
 
     def _refused(self, held: Sequence[dict[Format, bool]]) -> tuple[int, ...]:
         return not_holding(held) if self.policy.requires_holding else ()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from editor_core.background import BlockBackground
+from editor_core.breathing import breathe
 from editor_core.slot_capture import SlotRows
 from editor_core.texts import Example
 
@@ -34,6 +35,7 @@ def subject_positions(
     chosen: list[int] = []
     discriminant: dict[int, torch.Tensor] = {}
     for index, example in enumerate(examples):
+        breathe()
         mine = rows.example == index
         position, order = rows.position[mine].sort()
         x = rows.inputs[name][mine][order]  # (T, d_in), in order
@@ -164,6 +166,7 @@ def detectors(
     if lookalikes is not None:
         against.append(lookalikes * LOOKALIKE_WEIGHT**0.5)
     discriminants = _without(centre @ background.precision, torch.cat(against, 1), background)
+    breathe()
     own = (x * discriminants[owners]).sum(1)
     lowest = torch.full((count,), torch.inf).scatter_reduce_(0, owners, own, "amin")
     # inputs that have little in common cannot share a slot: it then opens for their centre, and for those near it
@@ -196,7 +199,9 @@ def _without(discriminants: torch.Tensor, against: torch.Tensor, background: Blo
 
     against: S × C × d_in, each N's rows, scaled by the root of their weight in inputs of the background.
     """
+    breathe()
     weighed = against @ background.precision  # S × C × d_in
+    breathe()
     small = weighed @ against.transpose(1, 2)
     small.diagonal(dim1=1, dim2=2).add_(len(background.inputs))
     found = torch.linalg.solve(small, torch.einsum("scd,sd->sc", against, discriminants))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import torch
 
+from editor_core.breathing import breathe
+
 
 def solve_keys(keys: torch.Tensor, ridge: float) -> torch.Tensor:
     """L = (H H^T + alpha I)^(-1) H.  keys: N × d_in float32; returns N × d_in float32.
@@ -19,10 +21,13 @@ def solve_keys(keys: torch.Tensor, ridge: float) -> torch.Tensor:
     The N × N system is built and factored in float64: keys of one prompt in several wordings are nearly parallel, and its
     condition number is about ||H||^2 / alpha. In float64 its inverse times H is as good as two triangular solves, and faster.
     """
+    breathe()
     exact = keys.double()
     gram = exact @ exact.T
     gram.diagonal().add_(ridge)
+    breathe()
     inverse: torch.Tensor = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    breathe()
     return (inverse @ exact).float()
 
 

@@ -30,6 +30,7 @@ from editor_core.update import Proposal, Update
 
 Answers = dict[Format, str]
 BEFORE_TOKENS = 8  # of what the model said before an edit
+ASKED_TOGETHER = 8  # edits, when they are asked while the model serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class BatchRun:
     """
 
     steps: Iterator[str]
-    taken: Change | None = None  # what the draft takes out before anything is taught
+    taken: Change | None = None  # what is done to the draft before anything is taught
     outcome: BatchProposal | None = None
 
     def finish(self) -> BatchProposal:
@@ -149,13 +150,25 @@ class FactEditor(ABC):
     def run(self, edits: Sequence[Edit], taken: Change | None = None) -> BatchRun:
         """The same in steps, between which the committed model can serve.
 
-        taken: what is taken out of the weights as these edits go in; the proposal is for what is then left.
+        taken: what is done to the weights first, above all others taken out; the proposal is for what is then there.
         """
         if not edits:
             raise EmptyBatchError("a batch needs at least one edit")
         run = BatchRun(steps=iter(()), taken=taken)
         run.steps = self._steps(edits, run)
         return run
+
+    def holding(self, edits: Sequence[Edit]) -> Iterator[list[dict[Format, bool]]]:
+        """Whether the model, as it is, says each edit's target, by format: a few edits a step, in order."""
+        for start in range(0, len(edits), ASKED_TOGETHER):
+            some = edits[start : start + ASKED_TOGETHER]
+            yield self._held(some, self._ask(some))
+
+    def _held(self, edits: Sequence[Edit], said: Sequence[Answers]) -> list[dict[Format, bool]]:
+        return [
+            {format: holds(each[format], edit.target, format) for format in self.formats}
+            for edit, each in zip(edits, said, strict=True)
+        ]
 
     @abstractmethod
     def warm_up(self, edits: Sequence[Edit], batch_size: int, apply: bool) -> Iterator[tuple[int, Proposal | None]]:
@@ -259,10 +272,7 @@ class TextEditor(FactEditor):
             yield from self._passes(pending, draft, parts)
             with draft:
                 after = self._ask(edits)
-            held = [
-                {format: holds(said[format], edit.target, format) for format in self.policy.formats}
-                for edit, said in zip(edits, after, strict=True)
-            ]
+            held = self._held(edits, after)
             yield "verify"
             pending = [each for each in examples if not held[each.edit][each.format]]
             if not pending or parts.captures >= self.policy.passes:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 
+from editor_core.breathing import breathe
 from editor_core.errors import EncodingError
 from editor_core.span import IGNORED_LABEL
 
@@ -53,6 +54,7 @@ def rendered(tokenizer: Any, prompt: str, format: Format) -> str:
 
 def token_ids(tokenizer: Any, text: str, format: Format) -> list[int]:
     """Token ids of a rendered text; a chat template brings its own special tokens, plain text gets the tokenizer's."""
+    breathe()
     return list(tokenizer(text, add_special_tokens=format == "plain")["input_ids"])
 
 

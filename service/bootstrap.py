@@ -10,7 +10,8 @@ from service.errors import ErrataError
 from service.infra.keys import Keys
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database, create_engine
-from service.infra.streams import Doorbell, GenerationChannel, HeadChannel, Presence, connect
+from service.infra.rates import Rates
+from service.infra.streams import Doorbell, GenerationChannel, HeadChannel, Presence, RevokedChannel, connect
 from service.settings import Settings
 
 
@@ -25,6 +26,8 @@ class Resources:
     generation: GenerationChannel
     presence: Presence
     heads: HeadChannel
+    revoked: RevokedChannel
+    rates: Rates
 
     def objects(self) -> ObjectStore:
         return ObjectStore(self.settings.objects)
@@ -49,4 +52,6 @@ def build(settings: Settings, process: str) -> Resources:
         generation=GenerationChannel(redis, keys),
         presence=Presence(redis, keys),
         heads=HeadChannel(redis, keys),
+        revoked=RevokedChannel(redis, keys),
+        rates=Rates(redis, keys),
     )

@@ -10,6 +10,8 @@ ErrataError
 ├── RequestInProgress       409      a request with this Idempotency-Key is under way
 ├── NotReversible           409      there is nothing to take back, or not any more
 ├── QueueFull               429      too many edits or generations waiting; try again
+├── RateLimited             429      more requests than the rate allows
+├── TooManyAtOnce           429      a key has too many questions under way
 ├── ModelNotReady           503      no worker has the model in memory yet
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
 ├── RevisionNotReached      409      min_revision is beyond what any worker serves
@@ -93,6 +95,18 @@ class QueueFull(ErrataError):
     code = "queue_full"
     status = 429
     title = "Too much is waiting already"
+
+
+class RateLimited(ErrataError):
+    code = "rate_limit_exceeded"
+    status = 429
+    title = "Too many requests"
+
+
+class TooManyAtOnce(ErrataError):
+    code = "too_many_at_once"
+    status = 429
+    title = "Too many requests at once"
 
 
 class ModelNotReady(ErrataError):

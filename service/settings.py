@@ -5,12 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, field_validator
+from limits import parse_many
+from pydantic import AfterValidator, AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 FACTS = Path(__file__).parent / "facts"
 WithBraces = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+def _rates(text: str) -> str:
+    """The text itself. Raises ValueError for what `limits` does not read, and for a rate that lets nothing through."""
+    if text and not all(rate.amount for rate in parse_many(text)):
+        raise ValueError("a rate of 0 would refuse everything; leave it empty for no limit")
+    return text
+
+
+Rates = Annotated[str, AfterValidator(_rates)]
 
 
 class Settings(BaseSettings):
@@ -39,6 +50,13 @@ class Settings(BaseSettings):
     require_keys: bool = Field(False, description="Ask for API keys on loopback too; elsewhere they always are.")
     api_key: str = Field("", description="What the command line shows.", repr=False)
     server_url: str = Field("", description="Where the command line finds the api; empty: this machine, api_port.")
+    rate_limit_generate: Rates = Field(
+        "", description='Questions by API key, or by address where no keys are asked for: "20/second;600/minute". Empty: any.'
+    )
+    rate_limit_edits: Rates = Field("", description="The same for requests that change the ledger; a batch is one request.")
+    max_concurrent_per_key: int = Field(
+        64, ge=0, description="Requests for answers that one API key may have under way in one api process; 0: any."
+    )
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
     max_prompt_chars: int = Field(4000, gt=0)
     max_target_chars: int = Field(1000, gt=0)
@@ -49,7 +67,9 @@ class Settings(BaseSettings):
     max_prompt_tokens: int = Field(4096, gt=0, description="Tokens of one question, whatever its form.")
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
-    max_choices: int = Field(32, gt=0, description="Answers that one request to /v1 may ask for: its prompts × n.")
+    max_choices: int = Field(
+        32, gt=0, description="Prompts of one request to /v1, answers to each (n), and of all these how many at once."
+    )
     generate_timeout_s: float = Field(120.0, gt=0, description="A question's deadline; the model stops working on it then.")
 
     # The model and how it is edited
@@ -114,7 +134,10 @@ class Settings(BaseSettings):
     )
     prefill_tokens: int = Field(128, ge=1, description="Of new questions, read between two tokens of the answers under way.")
     edit_share: float = Field(
-        0.5, gt=0, le=1, description="Of the model's time, what editing may take while anybody is asking."
+        0.33,
+        gt=0,
+        le=1,
+        description="Of the model's time, what editing takes while anybody is asking; a token takes 1 / (1 - share) as long.",
     )
     drain_limit_s: float = Field(
         2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."

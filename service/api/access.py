@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import structlog
+from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,48 +16,84 @@ from service.api.problems import refusal
 from service.domain.access import ApiKey, is_open, needed, parts
 from service.errors import ErrataError, Forbidden, Unauthenticated
 from service.infra.postgres import Database
+from service.infra.streams import RevokedChannel
 from service.ledger.access import find_key
 
-BELIEVED_FOR_S = 5.0  # so long may a revoked key go on
+log = structlog.get_logger()
+BELIEVED_FOR_S = 5.0  # so long may a revoked key go on, where Redis does not say that it is
 REMEMBERED = 1000
 
 
-class Keyed:
-    """Lets a request through when its key allows it."""
+class KnownKeys:
+    """What the ledger said of keys a moment ago, and which have been revoked since this process began."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._known: dict[str, tuple[float, ApiKey | None]] = {}
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, ApiKey | None]] = {}
+        self._revoked: set[str] = set()
+
+    async def find(self, database: Database, id: str) -> ApiKey | None:
+        """None for a key that is not known or has been revoked. Raises StorageUnavailable."""
+        until, key = self._found.get(id, (0.0, None))
+        if time.monotonic() > until:
+            key = await find_key(database, id)
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            self._found[id] = (time.monotonic() + BELIEVED_FOR_S, key)
+        return None if id in self._revoked else key
+
+    async def listen(self, channel: RevokedChannel) -> None:
+        """Hear of revoked keys, for as long as the process runs."""
+        while True:
+            try:
+                async for id in channel.heard():
+                    self._revoked.add(id)
+            except RedisError as error:
+                log.warning("revoked keys cannot be heard of", detail=str(error), believed_for_s=BELIEVED_FOR_S)
+                await asyncio.sleep(BELIEVED_FOR_S)
+
+
+@asynccontextmanager
+async def hearing_of_revoked(keys: KnownKeys, channel: RevokedChannel) -> AsyncIterator[None]:
+    task = asyncio.create_task(keys.listen(channel))
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def key_of(scope: Scope) -> str | None:
+    """Id of the key that has let a request through; None where no keys are asked for."""
+    id: str | None = scope.get("state", {}).get("api_key_id")
+    return id
+
+
+class Keyed:
+    """Lets a request through when its key allows it, and notes whose it is."""
+
+    def __init__(self, app: ASGIApp, keys: KnownKeys) -> None:
+        self._app, self._keys = app, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
-            await self._check(scope)
+            scope.setdefault("state", {})["api_key_id"] = (await self._checked(scope)).id
         except ErrataError as error:
             await refusal(scope["path"], error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    async def _check(self, scope: Scope) -> None:
+    async def _checked(self, scope: Scope) -> ApiKey:
         kind, _, shown = Headers(scope=scope).get("Authorization", "").partition(" ")
         found = parts(shown.strip()) if kind.lower() == "bearer" else None
         if found is None:
             raise Unauthenticated("this needs a key: Authorization: Bearer errata_…; `errata keys add` makes one")
         id, secret = found
-        key = await self._key(scope["app"].state.context.resources.database, id)
+        key = await self._keys.find(scope["app"].state.context.resources.database, id)
         if key is None or not key.opens(secret):
             raise Unauthenticated("this key is not known, or has been revoked")
         wanted = needed(scope["method"], scope["path"])
         if not key.allows(wanted):
             raise Forbidden(f"the key {key.id} does not have the scope {wanted.value if wanted else ''}")
-
-    async def _key(self, database: Database, id: str) -> ApiKey | None:
-        until, key = self._known.get(id, (0.0, None))
-        if time.monotonic() > until:
-            key = await find_key(database, id)
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[id] = (time.monotonic() + BELIEVED_FOR_S, key)
         return key

@@ -26,17 +26,22 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # or a proxy
 async def together(
     questions: Questions, asked: Sequence[Question], *, stream: bool
 ) -> AsyncGenerator[tuple[int, GenerateReply]]:
-    """All replies to several questions as they come, each with its question's index. Raises what the first to fail raises."""
-    heard: asyncio.Queue[tuple[int, GenerateReply | Exception | None]] = asyncio.Queue()
+    """All replies to several questions as they come, each with its question's index, some questions at a time.
+
+    Raises what the first to fail raises.
+    """
+    # Of one place, so that what a slow client has not taken waits where it counts as waiting: among the open questions.
+    heard: asyncio.Queue[tuple[int, GenerateReply | Exception | None]] = asyncio.Queue(1)
+    places = asyncio.Semaphore(questions.at_once)  # one request does not fill the queue
 
     async def follow(index: int, question: Question) -> None:
         try:
-            async with aclosing(questions.stream(question, stream=stream)) as replies:
+            async with places, aclosing(questions.stream(question, stream=stream)) as replies:
                 async for reply in replies:
-                    heard.put_nowait((index, reply))
-            heard.put_nowait((index, None))
+                    await heard.put((index, reply))
+            await heard.put((index, None))
         except Exception as error:  # raised again below, where somebody listens
-            heard.put_nowait((index, error))
+            await heard.put((index, error))
 
     following = [asyncio.create_task(follow(index, question)) for index, question in enumerate(asked)]
     left = len(following)
@@ -83,28 +88,33 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def event_stream(request: Request, events: AsyncGenerator[str]) -> Response:
-    """A response that begins with the first event, so that what goes wrong before it has a status of its own."""
+async def event_stream(request: Request, events: AsyncGenerator[str], longest_s: float) -> Response:
+    """A response that begins with the first event, so that what goes wrong before it has a status of its own.
+
+    A client that has not taken all of it after longest_s is hung up on.
+    """
     try:
         first = await while_here(request, anext(events))
     except BaseException:
         await events.aclose()
         raise
-    return _Events(first, events)
+    return _Events(first, events, longest_s)
 
 
 class _Events(StreamingResponse):
-    """Ends the source when the client hangs up, also while there is nothing to send."""
+    """Ends the source when the client hangs up, also while there is nothing to send, or does not read."""
 
-    def __init__(self, first: str, events: AsyncGenerator[str]) -> None:
-        self._events = events
+    def __init__(self, first: str, events: AsyncGenerator[str], longest_s: float) -> None:
+        self._events, self._longest_s = events, longest_s
         super().__init__(_with_errors(first, events), headers=HEADERS, media_type="text/event-stream")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait({sending, leaving}, timeout=self._longest_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended:
+                log.warning("hung up on a client that does not read", path=scope["path"], after_s=self._longest_s)
         finally:
             for task in (sending, leaving):
                 task.cancel()

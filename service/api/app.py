@@ -9,23 +9,29 @@ from importlib.metadata import version
 import uvicorn
 from fastapi import FastAPI
 
+from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
-from service.api.access import Keyed
-from service.api.context import Context
+from service.api.access import Keyed, KnownKeys, hearing_of_revoked
+from service.api.context import IDEMPOTENCY, Context
+from service.api.documented import Documented
 from service.api.generation import Questions, listening
+from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
 from service.bootstrap import build
 from service.settings import Settings
 
-DESCRIPTION = """Keep a running language model's facts up to date.
+DESCRIPTION = f"""Keep a running language model's facts up to date.
 
 A fact posted to `/edits` is written into the model's weights; `/generate` asks the model. Every answer says the revision
-that gave it. Errors are `application/problem+json` with a stable `code`."""
+that gave it. Errors are `application/problem+json` with a stable `code`.
+
+{IDEMPOTENCY}"""
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Connects at start-up, and only then."""
+    keys = KnownKeys()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -33,15 +39,19 @@ def create_app(settings: Settings) -> FastAPI:
         questions = Questions(
             resources.generation,
             resources.presence,
+            resources.database,
             timeout_s=settings.generate_timeout_s,
             max_waiting=settings.max_waiting_generations,
+            at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)
-        async with listening(questions):
+        metrics.watch_event_loop()
+        async with listening(questions), hearing_of_revoked(keys, resources.revoked):
             yield
         await resources.close()
 
-    app = FastAPI(
+    app = Documented(
+        keyed=settings.keys_required,
         title="Errata",
         version=version("errata-llm"),
         description=DESCRIPTION,
@@ -50,8 +60,12 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (edits, operations, generate, openai, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
+    # Outside the body limit, so that what is refused is not read; each is outside those added before it.
+    app.add_middleware(RateLimits, limits=limits_of(settings))
+    if settings.max_concurrent_per_key:
+        app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_key)
     if settings.keys_required:
-        app.add_middleware(Keyed)  # outside the body limit: strangers' bodies are not read at all
+        app.add_middleware(Keyed, keys=keys)
     app.add_middleware(Observed)
     return app
 

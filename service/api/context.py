@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Header, Request
 
 from service.api.generation import Questions
-from service.api.problems import MEDIA_TYPE, Problem
+from service.api.problems import Problem
 from service.bootstrap import Resources
 from service.errors import BadEncoding
 
@@ -26,13 +26,16 @@ def _context(request: Request) -> Context:
 
 
 Here = Annotated[Context, Depends(_context)]
+IDEMPOTENCY = """What changes facts takes the header `Idempotency-Key`, 1 to 255 visible ASCII characters of your choice: the
+same request with the same key gives the first answer again, with `replayed`; while the first is under way, 409; another
+request with that key, 422."""
 IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="Sending the same request again gives the first answer again; while it is under way, 409.",
+        include_in_schema=False,  # whether one is taken depends on what was sent before: described in words, IDEMPOTENCY
     ),
 ]
 
@@ -46,5 +49,5 @@ def refuse_bad_utf8(request: Request) -> None:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for the errors a route may answer with."""
-    return {status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in statuses}
+    """OpenAPI entries for the errors a route may answer with; `Documented` gives them their media type."""
+    return {status: {"model": Problem} for status in statuses}

@@ -1,4 +1,4 @@
-"""POST /edits, GET /edits, GET /edits/{id}."""
+"""POST /edits, GET /edits, GET /edits/{id}, GET /edits/{id}/history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service import failpoints, metrics
 from service.api.context import Here, IdempotencyKey, problems
-from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, SubmissionOut, Submit
+from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, EventOut, HistoryOut, SubmissionOut, Submit
 from service.domain.edits import EditState, NewEdit
 from service.ledger import read
 from service.ledger.submit import submit
@@ -20,7 +20,8 @@ EditId = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
 
 @router.post("/edits", status_code=202, responses=problems(400, 409, 413, 422, 429, 503), summary="Change facts")
 async def post_edits(body: Submit, here: Here, response: Response, idempotency_key: IdempotencyKey = None) -> SubmissionOut:
-    """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once."""
+    """Accept one edit, or several under `edits`. At 202 they are committed to the ledger and will be applied once; with an
+    `Idempotency-Key` also when the request is repeated."""
     failpoints.hit("api.validated")
     wanted = [body] if isinstance(body, EditIn) else body.edits
     new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
@@ -38,10 +39,22 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
     return SubmissionOut(submission_id=accepted.id, ids=ids, edits=links, replayed=accepted.replayed)
 
 
-@router.get("/edits/{edit_id}", responses=problems(404, 422, 503), summary="One edit")
+@router.get("/edits/{edit_id}", responses=problems(404, 503), summary="One edit")
 async def get_edit(edit_id: EditId, here: Here) -> EditOut:
     """Its state, its revision, and what the model says before and after."""
     return EditOut.of(await read.get_edit(here.resources.database, edit_id))
+
+
+@router.get("/edits/{edit_id}/history", responses=problems(404, 422, 503), summary="What became of one edit")
+async def get_history(edit_id: EditId, here: Here) -> HistoryOut:
+    """What each revision did to it."""
+    found = await read.history(here.resources.database, edit_id)
+    return HistoryOut(
+        events=[
+            EventOut(revision=number, event=each.event, leans_on=list(each.leans_on or ()), taught_at=each.taught_at)
+            for number, each in found.items()
+        ]
+    )
 
 
 @router.get("/edits", responses=problems(422, 503), summary="Many edits")

@@ -19,9 +19,9 @@ router = APIRouter(tags=["generate"])
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with stream=true as events, of which the last has finish_reason and usage.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
-    **problems(400, 409, 422, 429, 503, 504),
+    **problems(400, 409, 413, 422, 429, 500, 503, 504),
 }
 
 
@@ -50,10 +50,10 @@ async def post_generate(question: GenerateIn, here: Here, request: Request) -> G
 
 
 async def _answered(body: GenerateIn, here: Context, request: Request) -> GenerateOut | Response:
-    await here.questions.admit()
+    await here.questions.admit(min_revision=body.min_revision)
     question = Question(**body.model_dump(exclude={"stream"}))
     if body.stream:
-        return await event_stream(request, _events(question, here))
+        return await event_stream(request, _events(question, here), here.questions.longest_s)
     return _whole(await while_here(request, here.questions.ask(question)))
 
 

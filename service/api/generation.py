@@ -12,13 +12,17 @@ from dataclasses import dataclass
 import structlog
 from redis.exceptions import RedisError
 
+from service import metrics
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
+from service.infra.postgres import Database
 from service.infra.streams import GenerationChannel, Presence
+from service.ledger import read
 
 log = structlog.get_logger()
 BLOCK_MS = 5000
 GRACE_S = 0.5  # after the deadline, for the worker's own word on it
+SLOW_S = 30.0  # beyond the deadline, for a client to take what is there
 READY_FOR_S = 1.0  # how long it is believed that a worker is ready
 _ERRORS: dict[str, type[ErrataError]] = {
     "prompt_too_long": InvalidInput,
@@ -52,12 +56,28 @@ class Question:
 class Questions:
     """The open questions of this api process."""
 
-    def __init__(self, channel: GenerationChannel, presence: Presence, *, timeout_s: float, max_waiting: int) -> None:
-        self._channel, self._presence = channel, presence
+    def __init__(
+        self,
+        channel: GenerationChannel,
+        presence: Presence,
+        database: Database,
+        *,
+        timeout_s: float,
+        max_waiting: int,
+        at_once: int,
+    ) -> None:
+        self._channel, self._presence, self._database = channel, presence, database
         self._timeout_s, self._max_waiting = timeout_s, max_waiting
+        self.at_once = at_once  # of one request's questions
         self._api_id = uuid.uuid4().hex
         self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
-        self._known_until, self._models = 0.0, list[str]()
+        self._known_until, self._models, self._served = 0.0, list[str](), 0
+        metrics.OPEN_QUESTIONS.set_function(lambda: len(self._waiting))
+
+    @property
+    def longest_s(self) -> float:
+        """After so long a client has its answer, or does not want it."""
+        return self._timeout_s + SLOW_S
 
     async def listen(self) -> None:
         """Bring answers to those who wait, for as long as the process runs."""
@@ -71,21 +91,31 @@ class Questions:
                         waiting.put_nowait(reply)
             except RedisError as error:
                 log.warning("answers cannot be read", detail=str(error))
-                after = "0"  # a Redis that lost its data numbers entries anew
                 await asyncio.sleep(0.5)
 
     async def models(self) -> list[str]:
         """Names of the models that workers have ready. Raises StorageUnavailable."""
         if time.monotonic() > self._known_until:
-            ready = [worker.model for worker in await self._presence.workers() if worker.state == "ready"]
-            self._models = list(dict.fromkeys(ready))
+            ready = [worker for worker in await self._presence.workers() if worker.state == "ready"]
+            self._models = list(dict.fromkeys(worker.model for worker in ready))
+            self._served = max((worker.revision for worker in ready), default=0)
             self._known_until = time.monotonic() + (READY_FOR_S if ready else 0)
         return self._models
 
-    async def admit(self, count: int = 1) -> None:
-        """Whether so many questions can be asked now. Raises ModelNotReady, QueueFull or StorageUnavailable."""
+    async def admit(self, count: int = 1, min_revision: int = 0) -> None:
+        """Whether so many questions can be asked now, of that revision.
+
+        Raises ModelNotReady, QueueFull, RevisionNotReached or StorageUnavailable.
+        """
         if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
+        self._check_room(min(count, self.at_once))
+        if min_revision > self._served:
+            to_come = await read.newest_to_come(self._database)
+            if min_revision > to_come:
+                raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
+
+    def _check_room(self, count: int) -> None:
         if len(self._waiting) + count > self._max_waiting:
             raise QueueFull(
                 f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
@@ -94,8 +124,9 @@ class Questions:
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.
 
-        Raises GenerationTimeout, RevisionNotReached, InvalidInput or StorageUnavailable.
+        Raises GenerationTimeout, RevisionNotReached, InvalidInput, QueueFull or StorageUnavailable.
         """
+        self._check_room(1)  # once more: others may have been admitted in the same moment
         now = time.time()
         values = {name: getattr(question, name) for name in Question.__slots__}
         request = GenerateRequest(
@@ -106,8 +137,9 @@ class Questions:
         try:
             await self._channel.ask(request)
             while not ended:
-                try:
-                    reply = await asyncio.wait_for(heard.get(), max(request.deadline - time.time(), 0) + GRACE_S)
+                try:  # not wait_for, which before Python 3.12 loses a cancellation that comes together with a reply
+                    async with asyncio.timeout(max(request.deadline - time.time(), 0) + GRACE_S):
+                        reply = await heard.get()
                 except TimeoutError:
                     raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
                 ended = reply.last

@@ -21,7 +21,7 @@ async def livez() -> str:
     return "ok"
 
 
-@router.get("/readyz", summary="Everything needed is there", responses={503: {"model": ReadyOut}})
+@router.get("/readyz", summary="Everything needed is there", response_model=ReadyOut, responses={503: {"model": ReadyOut}})
 async def readyz(here: Here) -> Response:
     """200 when edits and questions can be taken, 503 otherwise; the body says what is missing."""
     checks = {"postgres": await _postgres(here)}

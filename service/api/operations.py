@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from service import failpoints
-from service.api.context import Context, Here, IdempotencyKey, problems
+from service.api.context import Context, Here, IdempotencyKey, problems, refuse_bad_utf8
 from service.api.schemas import OperationOut, OperationsOut, Reason, RebuildIn, RollbackIn
 from service.domain.operations import NewOperation, OperationKind
 from service.ledger import operations, read
 
 router = APIRouter(tags=["taking back"])
-ERRORS = problems(400, 404, 409, 413, 422, 503)
+ERRORS = problems(400, 404, 409, 413, 422, 429, 503)
 Id = Annotated[int, Path(ge=1, le=2**62, examples=[17])]
 Actor = Annotated[
     str,
@@ -21,14 +21,20 @@ Actor = Annotated[
         alias="X-Errata-Actor",
         min_length=1,
         max_length=200,
-        pattern=r"^[\x20-\x7e]+$",
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
         description="Who asks for it: goes into the revision, and into its hash.",
     ),
 ]
 ANONYMOUS = "anonymous"
 
 
-@router.delete("/edits/{edit_id}", status_code=202, responses=ERRORS, summary="Take one edit back")
+@router.delete(
+    "/edits/{edit_id}",
+    status_code=202,
+    responses=ERRORS,
+    summary="Take one edit back",
+    dependencies=[Depends(refuse_bad_utf8)],
+)
 async def delete_edit(
     edit_id: Id,
     here: Here,
@@ -61,7 +67,7 @@ async def post_rebuild(
     return await _accepted(here, response, asked, idempotency_key)
 
 
-@router.get("/operations/{operation_id}", responses=problems(404, 422, 503), summary="One operation")
+@router.get("/operations/{operation_id}", responses=problems(404, 503), summary="One operation")
 async def get_operation(operation_id: Id, here: Here) -> OperationOut:
     return OperationOut.of(await read.get_operation(here.resources.database, operation_id))
 

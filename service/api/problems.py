@@ -12,14 +12,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ErrataError
+from service import metrics
+from service.errors import ErrataError, NotFound
 
 log = structlog.get_logger()
 OPENAI = "/v1/"
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 MEDIA_TYPE = "application/problem+json"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # What pydantic calls a mistake -> what we call it.
 _CODES = {
@@ -38,6 +41,7 @@ _CODES = {
 }
 # What FastAPI answers with a bare 400 when a body cannot be parsed.
 _CAUSES = {UnicodeDecodeError: "bad_utf8", RecursionError: "malformed_json"}
+_TURNED_AWAY = (401, 403, 429, 503)  # and 413, which is counted where it is sent
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -61,7 +65,9 @@ class Problem(BaseModel):
 
 
 def _rendered(path: str, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Under /v1 in the shape that OpenAI's clients read."""
+    """Under /v1 in the shape that OpenAI's clients read. What is turned away, and not wrong in itself, is counted."""
+    if problem.status in _TURNED_AWAY:
+        metrics.REQUESTS_REFUSED.labels(problem.code).inc()
     if path.startswith(OPENAI):
         status = 400 if problem.status == 422 else problem.status
         field = problem.errors[0].field if problem.errors else ""
@@ -101,6 +107,7 @@ class _TooLargeAsProblem:
 
         await self._app(scope, receive, watched)
         if refused:
+            metrics.REQUESTS_REFUSED.labels(self._problem.code).inc()
             await _rendered(scope["path"], self._problem)(scope, receive, send)
 
 
@@ -123,6 +130,8 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [_field_error(each) for each in error.errors()]
     first = errors[0]
+    if error.errors()[0]["loc"][0] == "path":
+        return refusal(request.url.path, NotFound(f"there is nothing at this address: {first.detail}"))
     status = 400 if first.code in ("malformed_json", "bad_utf8") else 422
     detail = f"{first.field}: {first.detail}" if first.field else first.detail
     title = "The request cannot be taken as it is"
@@ -138,20 +147,29 @@ def _field_error(error: Any) -> FieldError:
 
 
 def _path(location: Sequence[object]) -> str:
-    """The field as the caller wrote it: without "body", without the tag of one-or-many."""
-    parts = [str(part) for part in location if part not in ("body", "query", "path", "header", "one", "many")]
-    return ".".join(parts).encode("utf-8", "replace").decode()
+    """The field as the caller wrote it: without where it was, and without the <tags> that our types give to their forms."""
+    parts = [str(part) for part in location[1:]]
+    named = [part for part in parts if not (part.startswith("<") and part.endswith(">"))]
+    return ".".join(named).encode("utf-8", "replace").decode()
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _CAUSES.get(type(error.__cause__)) or _HTTP_CODES.get(error.status_code, "http_error")
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
     return _rendered(
         request.url.path,
         Problem(title=code.replace("_", " "), status=error.status_code, code=code, detail=str(error.detail)),
         headers,
     )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that an address takes: of all its routes, where the framework names those of the first alone."""
+    routes, scope = request.app.router.routes, request.scope
+    return [each for each in _METHODS if any(route.matches({**scope, "method": each})[0] is Match.FULL for route in routes)]
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.domain.edits import EditRecord, EditState
+from service.domain.edits import EditEvent, EditRecord, EditState
 from service.domain.messages import GenerateReply
 from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision, StatisticsSummary
 from service.settings import Settings
 
-
-def usable(text: str, blank: bool = False) -> str:
-    """The text itself. Raises PydanticCustomError for what cannot be stored or read; for white space alone unless `blank`."""
-    if not blank and not text.strip():
-        raise PydanticCustomError("blank", "must hold something other than white space")
-    if "\x00" in text:
-        raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("bad_utf8", "must be text that UTF-8 can write (no lone surrogates)") from None
-    return text
+# White space by anybody's reading and control characters: what \s means differs from one dialect of patterns to the next.
+_VISIBLE = r"[^\s\x00-\x20\x7f-\xa0\ufeff]"
+USABLE = rf"^[^\x00]*{_VISIBLE}[^\x00]*$"
 
 
 def _usable(text: str) -> str:
-    return usable(text)
+    """The text itself. Raises PydanticCustomError for what Postgres cannot store, and for nothing but white space."""
+    if "\x00" in text:
+        raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
+    if not re.search(_VISIBLE, text):
+        raise PydanticCustomError("blank", "must hold something other than white space")
+    return text
 
 
-def _readable(text: str) -> str:
-    return usable(text, blank=True)
+def _text(most: int) -> Any:
+    return Field(min_length=1, max_length=most, json_schema_extra={"pattern": USABLE})
 
 
 _LIMITS = Settings()
-Prompt = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_prompt_chars), AfterValidator(_usable)]
-Target = Annotated[str, Field(min_length=1, max_length=_LIMITS.max_target_chars), AfterValidator(_usable)]
+Prompt = Annotated[str, _text(_LIMITS.max_prompt_chars), AfterValidator(_usable)]
+Target = Annotated[str, _text(_LIMITS.max_target_chars), AfterValidator(_usable)]
+Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-Stop = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_readable)]
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(each) for each in value] if any(isinstance(each, float | list) for each in value) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class _In(BaseModel):
+class In(BaseModel):
+    """What comes in: nothing unknown, and everything of the type that it should have."""
+
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_number(cls, values: Any) -> Any:
+        """In JSON 2.0 is an integer."""
+        return {name: _whole(value) for name, value in values.items()} if isinstance(values, dict) else values
 
 
 class _Out(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class EditIn(_In):
+class EditIn(In):
     """One fact to change: asked `prompt`, the model is to say `target`."""
 
     model_config = ConfigDict(
@@ -68,17 +77,17 @@ class EditIn(_In):
     )
 
 
-class EditsIn(_In):
+class EditsIn(In):
     """Several facts, accepted together or not at all."""
 
     edits: list[EditIn] = Field(min_length=1, max_length=_LIMITS.max_edits_per_request)
 
 
 def _one_or_many(body: Any) -> str:
-    return "many" if (isinstance(body, dict) and "edits" in body) or isinstance(body, EditsIn) else "one"
+    return "<many>" if (isinstance(body, dict) and "edits" in body) or isinstance(body, EditsIn) else "<one>"
 
 
-Submit = Annotated[Annotated[EditIn, Tag("one")] | Annotated[EditsIn, Tag("many")], Discriminator(_one_or_many)]
+Submit = Annotated[Annotated[EditIn, Tag("<one>")] | Annotated[EditsIn, Tag("<many>")], Discriminator(_one_or_many)]
 
 
 class EditLink(_Out):
@@ -132,7 +141,7 @@ class EditOut(_Out):
     unrelated: list[str]
     state: EditState
     attempts: int = Field(description="How often a worker has taken it.")
-    revision: int | None = Field(description="The first revision of the model that has it.")
+    revision: int | None = Field(description="The first revision of the model that has it as it is.")
     ended_by: int | None = Field(description="The revision that reverted or superseded it.")
     holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
     answers: AnswersOut
@@ -167,12 +176,35 @@ class EditOut(_Out):
         )
 
 
+class EventOut(_Out):
+    """What one revision did to an edit."""
+
+    revision: int
+    event: EditEvent = Field(
+        description="applied; taught_again, in its own place, when one that it shared something with was taken out; reverted; "
+        "superseded; failed, when it no longer holds; restored, by a rollback to before one of these."
+    )
+    leans_on: list[int] = Field(description="Edits whose subject marks it was taught to rely on.")
+    taught_at: int | None = Field(description="Of a restored edit: the revision that had taught it.")
+
+
+class HistoryOut(_Out):
+    """Oldest first."""
+
+    events: list[EventOut]
+
+
 class EditsOut(_Out):
     edits: list[EditOut]
     next: str | None = Field(description="Address of the next page, if there is one.", examples=["/edits?after=67&limit=50"])
 
 
-class GenerateIn(_In):
+MIN_REVISION = (
+    "Wait until a worker serves at least this revision; 409 at once for one that is neither in the ledger nor the next to come."
+)
+
+
+class GenerateIn(In):
     """A question for the model as it is now."""
 
     model_config = ConfigDict(
@@ -181,17 +213,15 @@ class GenerateIn(_In):
 
     prompt: Prompt
     max_tokens: int = Field(64, ge=1, le=_LIMITS.max_new_tokens, description="At most this many tokens are generated.")
-    temperature: Annotated[float, Field(strict=False)] = Field(
-        0.0, ge=0, le=5, description="0: the most likely answer, always."
-    )
-    top_p: Annotated[float, Field(strict=False)] = Field(
+    temperature: float = Field(0.0, ge=0, le=5, description="0: the most likely answer, always.")
+    top_p: float = Field(
         1.0, gt=0, le=1, description="Sample from the likeliest tokens that have this much of the probability."
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Makes sampled answers repeatable.")
     stop: list[Stop] = Field(default=[], max_length=4, description="Texts that end the answer and are left out of it.")
     stream: bool = Field(False, description="Send the answer as server-sent events while it is made.")
     chat: bool = Field(False, description="Ask through the model's chat template instead of continuing the prompt.")
-    min_revision: int = Field(0, ge=0, le=2**62, description="Wait until a worker serves at least this revision.")
+    min_revision: int = Field(0, ge=0, le=2**62, description=MIN_REVISION)
 
 
 class Usage(_Out):
@@ -252,11 +282,11 @@ class RevisionsOut(_Out):
     next: str | None
 
 
-Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_usable)]
+Reason = Annotated[str, _text(1000), AfterValidator(_usable)]
 EditId = Annotated[int, Field(ge=1, le=2**62)]
 
 
-class RollbackIn(_In):
+class RollbackIn(In):
     """Back to the state of a revision, exactly."""
 
     model_config = ConfigDict(
@@ -267,7 +297,7 @@ class RollbackIn(_In):
     reason: Reason | None = None
 
 
-class RebuildIn(_In):
+class RebuildIn(In):
     """Everything that is applied once more, as if these edits had never been."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"without": [17, 18], "reason": "source withdrawn"}]})

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
 
 from service.cli import demo as demonstration
 from service.cli import keys, show, taking_back
+from service.cli.beginning import fail as _fail
+from service.cli.beginning import ledger as _ledger
+from service.cli.beginning import needing as _needing
+from service.cli.beginning import settings_for as _settings
 from service.cli.client import ApiError, Client
 from service.cli.facts import FactsError, read_facts
 from service.errors import ErrataError
-from service.logs import configure_logs
 from service.settings import Settings
 
 app = typer.Typer(
@@ -35,33 +35,9 @@ START_TIMEOUT_S = 900.0  # a large model may have to come over the network first
 STOP_TIMEOUT_S = 150.0
 
 
-def _fail(message: str) -> NoReturn:
-    show.console.print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1)
-
-
-def _settings(process: str = "cli") -> Settings:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        _fail(f"a setting cannot be used: {wrong}")
-    configure_logs(process, settings.log_level, settings.log_format)
-    return settings
-
-
 def _client() -> Client:
     settings = _settings()
     return Client(settings.api_url, api_key=settings.api_key)
-
-
-@contextlib.contextmanager
-def _needing(extra: str) -> Iterator[None]:
-    """Imports of a part that is not always installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed here; this command needs: pip install 'errata-llm\\[{extra}]'")
 
 
 @app.command()
@@ -321,19 +297,6 @@ def export(
     written = done.written
     facts = (*written.facts, written.verified, f"{time.monotonic() - began:.0f} s")
     show.exported(done.title, facts, written.warnings, done.out, done.loading)
-
-
-@contextlib.contextmanager
-def _ledger(settings: Settings, new: bool = False) -> Iterator[Settings]:
-    """The settings with the database that has the ledger, if need be the data folder's own. Raises ErrataError."""
-    if settings.database_url:
-        yield settings
-        return
-    with _needing("local"):
-        from service.local.ledger import local_ledger
-
-    with local_ledger(settings, new) as found:
-        yield found
 
 
 def _quieten_libraries() -> None:

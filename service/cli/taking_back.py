@@ -28,7 +28,7 @@ def carry_out(client: Client, method: str, path: str, label: str, **arguments: A
     show.console.print(_what_was_done(done, revision, before))
     edits = client.edits(revision["edit_ids"][:50])
     if edits:
-        show.console.print(_edits_table(edits, len(revision["edit_ids"])))
+        show.console.print(_edits_table(edits, revision))
     return True
 
 
@@ -71,7 +71,9 @@ def _what_was_done(operation: dict[str, Any], revision: dict[str, Any], before: 
     return grid
 
 
-def _edits_table(edits: Sequence[dict[str, Any]], total: int) -> Table:
+def _edits_table(edits: Sequence[dict[str, Any]], revision: dict[str, Any]) -> Table:
+    """Of a subtract, an edit that is applied was taught again: it shared something with the one taken out."""
+    total = len(revision["edit_ids"])
     more = f", the first {len(edits)} of {total}" if total > len(edits) else ""
     table = Table(title=f"What became of the facts{more}", title_justify="left")
     table.add_column("edit", justify="right")
@@ -80,5 +82,6 @@ def _edits_table(edits: Sequence[dict[str, Any]], total: int) -> Table:
     for edit in edits:
         colour = {"applied": "green", "failed": "red"}.get(edit["state"], "yellow")
         prompt, target = (show.escape(show.first_line(edit[part], 70)) for part in ("prompt", "target"))
-        table.add_row(str(edit["id"]), prompt, target, f"[{colour}]{edit['state']}[/]")
+        again = " (taught again)" if (revision["kind"], edit["state"]) == ("subtract", "applied") else ""
+        table.add_row(str(edit["id"]), prompt, target, f"[{colour}]{edit['state']}{again}[/]")
     return table

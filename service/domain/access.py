@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 
 PREFIX = "errata"
+LONGEST_NAME = 100
 OPEN_PATHS = ("/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
 
 
@@ -66,6 +67,13 @@ def parts(shown: str) -> tuple[str, str] | None:
 def is_open(path: str) -> bool:
     """Whether a path asks for no key: health, metrics and the interface's description."""
     return path in OPEN_PATHS or path.startswith("/docs/")
+
+
+def counted_as(method: str, path: str) -> Scope | None:
+    """Whose rate a request takes from: GENERATE for asking, EDIT for all that changes the ledger, None for reading."""
+    if path == "/generate" or (path.startswith("/v1/") and not path.startswith("/v1/models")):
+        return Scope.GENERATE
+    return None if method in ("GET", "HEAD", "OPTIONS") or is_open(path) else Scope.EDIT
 
 
 def needed(method: str, path: str) -> Scope | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -25,13 +25,15 @@ class EditEvent(StrEnum):
     """What one revision did to one edit. The last event up to a revision says what the edit is there."""
 
     APPLIED = "applied"
-    RESTORED = "restored"  # by a rollback to before it was taken out
+    TAUGHT_AGAIN = "taught_again"  # in its own place, when an edit that it shared something with was taken out
+    RESTORED = "restored"  # by a rollback to before it was taken out, or taught again
     REVERTED = "reverted"
     SUPERSEDED = "superseded"
-    FAILED = "failed"  # a rebuild found that it no longer holds
+    FAILED = "failed"  # it no longer holds, as a rebuild or the taking out of another edit found
 
 
-IN_THE_WEIGHTS = (EditEvent.APPLIED, EditEvent.RESTORED)
+TAUGHT = (EditEvent.APPLIED, EditEvent.TAUGHT_AGAIN)
+IN_THE_WEIGHTS = (*TAUGHT, EditEvent.RESTORED)
 
 
 def same_prompt(prompt: str) -> str:
@@ -90,6 +92,10 @@ class EditRecord:
     submitted_at: datetime
     finished_at: datetime | None
 
+    def outcome(self) -> dict[str, object]:
+        """What the last time it was taught came to."""
+        return outcome_content(self.answers_before, self.answers_after, self.holds, self.unrelated_answers, self.tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -102,6 +108,47 @@ class Outcome:
     unrelated: tuple[UnrelatedAnswer, ...] = ()
     tokens: int | None = None
     leans_on: tuple[int, ...] = ()
+
+    def content(self) -> dict[str, object]:
+        return outcome_content(self.before, self.after, self.holds, self.unrelated, self.tokens)
+
+
+def outcome_content(
+    before: Answers | None,
+    after: Answers | None,
+    holds: Mapping[str, bool] | None,
+    unrelated: Sequence[UnrelatedAnswer],
+    tokens: int | None,
+) -> dict[str, object]:
+    """What teaching an edit came to, as its hash sees it."""
+    return {
+        "before": before or {},
+        "after": after or {},
+        "holds": holds or {},
+        "unrelated": [asdict(each) for each in unrelated],
+        "tokens": tokens,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event as the ledger has it.
+
+    leans_on      ids of edits whose subject marks it was taught to rely on
+    content_hash  of what defines the edit
+    taught_at     of a restored edit: the revision that had taught what is back
+    outcome_hash  of what teaching came to, where the event is that of being taught
+    """
+
+    edit_id: int
+    event: EditEvent
+    leans_on: tuple[int, ...] | None = None
+    content_hash: str | None = None
+    taught_at: int | None = None
+    outcome_hash: str | None = None
+
+    def content(self) -> dict[str, object]:
+        return {**asdict(self), "event": self.event.value, "leans_on": None if self.leans_on is None else list(self.leans_on)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from service.domain.edits import EventRecord
+
 GENESIS_HASH = "0" * 64
 
 
@@ -108,9 +110,14 @@ def statistics_hash(statistics: Iterable[StatisticsSummary]) -> str:
     return content_hash(sorted([asdict(each) for each in statistics], key=lambda each: (each["d_in"], each["d_out"])))
 
 
-def events_hash(events: Iterable[tuple[int, str]]) -> str:
-    """Over what a revision did to which edit."""
-    return content_hash(sorted([edit_id, event] for edit_id, event in events))
+def events_hash(events: Iterable[EventRecord]) -> str:
+    """Over everything that is recorded of what a revision did to edits."""
+    return content_hash([each.content() for each in sorted(events, key=lambda each: each.edit_id)])
+
+
+def earlier_events_hash(events: Iterable[EventRecord]) -> str:
+    """As the third to the tenth schema had it: over what was done to which edit alone."""
+    return content_hash([[each.edit_id, each.event.value] for each in sorted(events, key=lambda each: each.edit_id)])
 
 
 def row_hash(revision: Revision) -> str:

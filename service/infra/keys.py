@@ -36,6 +36,16 @@ class Keys:
         return f"{self.prefix}:head"
 
     @property
+    def revoked(self) -> str:
+        """Pub/sub channel. cli -> all apis: the id of an API key that has been revoked."""
+        return f"{self.prefix}:revoked"
+
+    @property
+    def rates(self) -> str:
+        """Prefix of strings with a time to live: how many requests a caller has made."""
+        return f"{self.prefix}:rates"
+
+    @property
     def workers(self) -> str:
         """Set of names of workers that have said how they are; `worker` tells whether they still do."""
         return f"{self.prefix}:workers"

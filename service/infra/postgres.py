@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from psycopg.errors import UndefinedTable
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -56,6 +57,10 @@ class Database:
         except (OperationalError, InterfaceError, TimeoutError) as error:
             raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
         except DBAPIError as error:
+            if isinstance(error.orig, UndefinedTable):
+                raise StorageUnavailable(
+                    "Postgres has no tables of ours yet; `errata migrate` makes them", retry_after_s=5
+                ) from error
             if error.connection_invalidated:
                 raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
             raise

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
@@ -23,18 +23,25 @@ REPLIES_TTL_S = 300
 STATUS_TTL_S = 4
 RING_TIMEOUT_S = 1.0  # whoever posts is waiting for it
 LONGEST_BLOCK_S = 5.0  # of any blocking read
+CONNECTIONS = 20  # of one process, of which blocking reads and subscriptions hold four
 
 
 def connect(url: str) -> Redis:
-    """One client for everything. Its read timeout is above any blocking read, so that a silent Redis is noticed."""
-    return Redis.from_url(
+    """One client for everything. Its read timeout is above any blocking read, so that a silent Redis is noticed.
+
+    Whoever comes when all connections are in use waits for one: many asking at once is no reason to fail.
+    """
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=LONGEST_BLOCK_S * 3,
         decode_responses=True,
         socket_connect_timeout=3,
         socket_timeout=LONGEST_BLOCK_S * 3,
         health_check_interval=15,
         retry=Retry(NoBackoff(), 1),
     )
+    return Redis.from_pool(pool)
 
 
 def _unavailable(error: Exception) -> StorageUnavailable:
@@ -86,8 +93,13 @@ class Group:
         return [(entry, fields) for entry, fields in found[1] if fields]
 
     async def done(self, *entries: str) -> None:
-        if entries:
-            await _done(self._redis.xack(self._stream, self._group, *entries))
+        """What is finished is not kept: there is one group a stream."""
+        if not entries:
+            return
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xack(self._stream, self._group, *entries)
+            pipe.xdel(self._stream, *entries)
+            await pipe.execute()
 
 
 def _pairs(found: Any) -> Sequence[tuple[str, list[tuple[str, dict[str, str]]]]]:
@@ -158,8 +170,11 @@ class GenerationChannel:
             await pipe.execute()
 
     async def replies(self, api_id: str, after: str, block_ms: int) -> list[tuple[str, GenerateReply]]:
-        """(entry, reply) that came in after `after`, waiting at most block_ms."""
-        found = await self._redis.xread({self._keys.replies(api_id): after}, count=100, block=block_ms)
+        """(entry, reply) that came in after `after`, waiting at most block_ms. Those up to `after` are not kept."""
+        stream = self._keys.replies(api_id)
+        if after != "0":
+            await self._redis.xtrim(stream, minid=after, approximate=False)
+        found = await self._redis.xread({stream: after}, count=100, block=block_ms)
         return [
             (entry, GenerateReply.from_json(reply))
             for _, entries in _pairs(found)
@@ -231,3 +246,22 @@ class HeadChannel:
         """Numbers of new heads, from now on. Raises RedisError when Redis goes away."""
         async for number in _heard(self._redis, self._keys.head):
             yield number
+
+
+class RevokedChannel:
+    """Says which API key has been revoked, so that no api process goes on believing what it remembers of it."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
+
+    async def publish(self, id: str) -> bool:
+        """Whether anybody heard. Unheard, it costs the few seconds that keys are remembered."""
+        try:
+            return bool(await _done(self._redis.publish(self._keys.revoked, id)))
+        except RedisError:
+            return False
+
+    async def heard(self) -> AsyncIterator[str]:
+        """Ids of revoked keys, from now on. Raises RedisError when Redis goes away."""
+        async for id in _heard(self._redis, self._keys.revoked):
+            yield id

@@ -149,8 +149,9 @@ edit_events = Table(
     Column("event", String(16), nullable=False),
     Column("leans_on", JSONB(none_as_null=True)),  # edits whose subject marks it was taught to rely on
     Column("content_hash", String(64)),  # of what defines the edit
-    _now("at"),
-    CheckConstraint("event IN ('applied', 'restored', 'reverted', 'superseded', 'failed')", name="event"),
+    Column("taught_at", BigInteger, ForeignKey("revisions.number")),  # of what is restored: the revision that had taught it
+    Column("outcome_hash", String(64)),  # of what teaching it came to
+    CheckConstraint("event IN ('applied', 'taught_again', 'restored', 'reverted', 'superseded', 'failed')", name="event"),
 )
 
 # Taking back: what was asked for, by whom and why.

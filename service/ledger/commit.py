@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from service import failpoints
-from service.domain.edits import Batch, EditEvent, EditState, Failure, Outcome
+from service.domain.edits import Batch, EditEvent, EditState, EventRecord, Failure, Outcome
 from service.domain.operations import OperationRecord
 from service.domain.revisions import (
     GENESIS_HASH,
@@ -30,18 +30,24 @@ _ENDED = {EditEvent.REVERTED: EditState.REVERTED, EditEvent.SUPERSEDED: EditStat
 class Effects:
     """What a revision does to edits that are not of its batch.
 
-    ended     by edit id: REVERTED or SUPERSEDED
-    restored  by id of an edit that is applied again: the revision that had applied it
-    failures  edits that a rebuild found not to hold any more
+    ended         by edit id: REVERTED or SUPERSEDED
+    restored      by id of an edit that is back as it was: the revision that had taught it
+    taught_again  what came of applied edits that stay where they are, and were taught anew
+    failures      applied edits that do not hold any more
     """
 
     ended: Mapping[int, EditEvent] = field(default_factory=dict)
     restored: Mapping[int, int] = field(default_factory=dict)
+    taught_again: Sequence[Outcome] = ()
     failures: Sequence[Failure] = ()
 
     def events(self) -> dict[int, EditEvent]:
-        restored = dict.fromkeys(self.restored, EditEvent.RESTORED)
-        return {**self.ended, **restored, **{failure.edit_id: EditEvent.FAILED for failure in self.failures}}
+        return {
+            **self.ended,
+            **dict.fromkeys(self.restored, EditEvent.RESTORED),
+            **{outcome.edit_id: EditEvent.TAUGHT_AGAIN for outcome in self.taught_again},
+            **{failure.edit_id: EditEvent.FAILED for failure in self.failures},
+        }
 
 
 NO_EFFECTS = Effects()
@@ -76,19 +82,35 @@ async def commit_revision(
             raise LedgerConflict("the outcomes are not those of the batch")
         if batch is not None and not await work.repository.finish_batch(batch.id, "committed"):
             raise LedgerConflict(f"batch {batch.id} is already finished")
-        events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
+        events = await _events(work, outcomes, effects)
         await _insert(work, lease, new, head, batch, operation, events)
         await _move(work, new.number, batch, outcomes, effects)
         for failure in refused:
             if not await work.repository.mark_failed(failure):
                 raise LedgerConflict(f"edit {failure.edit_id} is no longer being applied")
-        await _insert_events(work, new.number, events, outcomes)
+        await work.repository.insert_events(new.number, events)
         if operation is not None and not await work.repository.finish_operation(operation.id, new.number):
             raise LedgerConflict(f"operation {operation.id} is no longer being applied")
         if new.checkpoint is not None:
             await work.repository.insert_checkpoint(new.number, new.checkpoint, new.checkpoint_bytes)
         await work.commit()
     failpoints.hit("commit.after")
+
+
+async def _events(work: UnitOfWork, outcomes: Sequence[Outcome], effects: Effects) -> list[EventRecord]:
+    """Of every edit that the revision does something to, by id."""
+    events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
+    known = await work.repository.edits_by_id(sorted(events))
+    taught = {each.edit_id: each for each in (*outcomes, *effects.taught_again)}
+    found = []
+    for edit_id, event in sorted(events.items()):
+        own = content_hash(known[edit_id].edit.content())
+        if (outcome := taught.get(edit_id)) is not None:
+            leans_on = outcome.leans_on or None
+            found.append(EventRecord(edit_id, event, leans_on, own, outcome_hash=content_hash(outcome.content())))
+        else:
+            found.append(EventRecord(edit_id, event, content_hash=own, taught_at=effects.restored.get(edit_id)))
+    return found
 
 
 async def _insert(
@@ -98,10 +120,10 @@ async def _insert(
     head: Revision | None,
     batch: Batch | None,
     operation: OperationRecord | None,
-    events: Mapping[int, EditEvent],
+    events: Sequence[EventRecord],
 ) -> None:
     """The revision's row, chained to the head's. Its edits are those of its batch, or all that it did something to."""
-    edit_ids = sorted(record.id for record in batch.edits) if batch else sorted(events)
+    edit_ids = sorted(record.id for record in batch.edits) if batch else [each.edit_id for each in events]
     known = {record.id: record for record in batch.edits} if batch else await work.repository.edits_by_id(edit_ids)
     row = Revision(
         number=new.number,
@@ -124,16 +146,10 @@ async def _insert(
         operation_id=operation.id if operation else None,
         actor=operation.asked.actor if operation else None,
         reason=operation.asked.reason if operation else None,
-        events_hash=events_hash(events.items()),
+        events_hash=events_hash(events),
         statistics_hash=statistics_hash(new.statistics),
     )
     await work.repository.insert_revision(replace(row, row_hash=row_hash(row)), new.statistics)
-
-
-async def _insert_events(work: UnitOfWork, number: int, events: Mapping[int, EditEvent], outcomes: Sequence[Outcome]) -> None:
-    known = await work.repository.edits_by_id(sorted(events))
-    contents = {edit_id: content_hash(record.edit.content()) for edit_id, record in known.items()}
-    await work.repository.insert_events(number, events, {each.edit_id: each.leans_on for each in outcomes}, contents)
 
 
 async def _move(work: UnitOfWork, number: int, batch: Batch | None, outcomes: Sequence[Outcome], effects: Effects) -> None:
@@ -145,8 +161,12 @@ async def _move(work: UnitOfWork, number: int, batch: Batch | None, outcomes: Se
     for edit_id, event in effects.ended.items():
         if not await work.repository.mark_ended(edit_id, _ENDED[event], number):
             raise LedgerConflict(f"edit {edit_id} is not applied")
+    for outcome in effects.taught_again:
+        if not await work.repository.mark_taught_again(outcome, number):
+            raise LedgerConflict(f"edit {outcome.edit_id} is not applied")
     for failure in effects.failures:
-        if not await work.repository.mark_failed(failure, EditState.APPLIED):
+        unseen = replace(failure, tokens=None)  # the statistics have seen it when it was applied
+        if not await work.repository.mark_failed(unseen, EditState.APPLIED):
             raise LedgerConflict(f"edit {failure.edit_id} is not applied")
     if await work.repository.mark_restored(effects.restored) != len(effects.restored):
         raise LedgerConflict("an edit to be restored is applied already")

@@ -117,5 +117,5 @@ async def effects_of_rollback(database: Database, to_revision: int, head: int) -
         then, now = await work.repository.applied_at(to_revision), await work.repository.applied_at(head)
     return Effects(
         ended=dict.fromkeys(now.keys() - then.keys(), EditEvent.REVERTED),
-        restored={edit_id: revision for edit_id, revision in then.items() if edit_id not in now},
+        restored={edit_id: revision for edit_id, revision in then.items() if now.get(edit_id) != revision},
     )

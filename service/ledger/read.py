@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.domain.edits import EditRecord, EditState
+from service.domain.edits import EditRecord, EditState, EventRecord
 from service.domain.operations import OperationRecord
 from service.domain.revisions import Revision, StatisticsSummary
 from service.errors import NotFound
@@ -40,6 +40,14 @@ async def get_edit(database: Database, edit_id: int) -> EditRecord:
     if record is None:
         raise NotFound(f"there is no edit {edit_id}", code="edit_not_found")
     return record
+
+
+async def history(database: Database, edit_id: int) -> dict[int, EventRecord]:
+    """By revision, oldest first: what it did to the edit. Raises NotFound."""
+    async with database.transaction() as work:
+        if await work.repository.edit(edit_id) is None:
+            raise NotFound(f"there is no edit {edit_id}", code="edit_not_found")
+        return await work.repository.events_about(edit_id)
 
 
 async def list_edits(
@@ -120,6 +128,14 @@ async def head(database: Database) -> Revision | None:
         return await work.repository.head()
 
 
+async def newest_to_come(database: Database) -> int:
+    """Number of the head, or of the revision after it where edits or operations are waiting to become one."""
+    async with database.transaction() as work:
+        waiting = await work.repository.pending_count() or await work.repository.next_operation()
+        head = await work.repository.head()  # after it: what is committed between the two must not be missed
+    return (head.number if head else 0) + (1 if waiting else 0)
+
+
 async def checkpoints(database: Database) -> dict[int, str]:
     """By revision: the object that holds its whole state."""
     async with database.transaction() as work:
@@ -127,9 +143,15 @@ async def checkpoints(database: Database) -> dict[int, str]:
 
 
 async def applied_at(database: Database, revision: int) -> dict[int, int]:
-    """By id of every edit that is in the weights at a revision: the revision that applied it."""
+    """By id of every edit that is in the weights at a revision: the revision that taught it as it is there."""
     async with database.transaction() as work:
         return await work.repository.applied_at(revision)
+
+
+async def first_taught(database: Database) -> dict[int, int]:
+    """By id of every edit that was ever in the weights: the revision that brought it there first."""
+    async with database.transaction() as work:
+        return await work.repository.first_taught()
 
 
 async def applied_with_prompts(database: Database, prompts: Sequence[str]) -> list[EditRecord]:

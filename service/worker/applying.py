@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 
 from editor_core.errors import EditorError, EncodingError
-from editor_core.texts import Format
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch, EditEvent, Failure, Outcome, UnrelatedAnswer
@@ -27,12 +24,11 @@ from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.model_thread import ModelThread
-from service.worker.proposing import Proposed, as_edit, propose
+from service.worker.proposing import Proposed, as_edit, by_name, code_of, propose
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.shares import Shares
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 
 class Applying:
@@ -77,13 +73,17 @@ class Applying:
                 await self.apply(held, await batches.begin(self._database, held, half))
 
     async def _without_unencodable(self, held: Lease, batch: Batch) -> Batch | None:
+        failures = await self._thread.run(self._unencodable, batch)
+        return await self._fail(held, batch, failures) if failures else batch
+
+    def _unencodable(self, batch: Batch) -> list[Failure]:
         failures = []
         for record in batch.edits:
             try:
-                await self._thread.run(self._resident.text_editor.check, as_edit(record))
+                self._resident.text_editor.check(as_edit(record))
             except EncodingError as error:
                 failures.append(Failure(record.id, "not_encodable", str(error)))
-        return await self._fail(held, batch, failures) if failures else batch
+        return failures
 
     async def _fail(self, held: Lease, batch: Batch, failures: list[Failure]) -> Batch | None:
         left = await batches.fail(self._database, held, batch, failures)
@@ -91,7 +91,7 @@ class Applying:
         return left
 
     async def _propose_and_commit(self, held: Lease, batch: Batch) -> None:
-        began = time.perf_counter()
+        began, self._thread.longest_stretch_s = time.perf_counter(), 0.0
         applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
         parent = self._resident.editor.step
         proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
@@ -127,7 +127,7 @@ class Applying:
         self._on_revision()
         await self._heads.publish(number)
         failpoints.hit("writer.published")
-        _record(proposed, candidate, seconds, pause_s)
+        _record(proposed, candidate, seconds, pause_s, self._thread.longest_stretch_s)
         log.info(
             "batch applied",
             batch=batch.id,
@@ -147,11 +147,6 @@ async def persist(objects: ObjectStore, candidate: Candidate) -> tuple[str | Non
     return stored, await asyncio.to_thread(objects.put, candidate.statistics)
 
 
-def code_of(error: BaseException) -> str:
-    """NonFiniteUpdateError -> non_finite_update."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower() or "error"
-
-
 def _outcomes(proposed: Proposed) -> list[Outcome]:
     found = []
     outcome = proposed.outcome
@@ -165,19 +160,15 @@ def _outcomes(proposed: Proposed) -> list[Outcome]:
         found.append(
             Outcome(
                 record.id,
-                _by_name(outcome.before[index]),
-                _by_name(outcome.after[index]),
-                _by_name(outcome.holds[index]),
+                by_name(outcome.before[index]),
+                by_name(outcome.after[index]),
+                by_name(outcome.holds[index]),
                 unrelated,
                 proposed.tokens[record.id],
                 proposed.change.leans.get(record.id, ()),
             )
         )
     return found
-
-
-def _by_name(values: Mapping[Format, T]) -> dict[str, T]:
-    return {str(format): value for format, value in values.items()}
 
 
 @contextlib.contextmanager
@@ -187,11 +178,14 @@ def _timing(seconds: dict[str, float], phase: str) -> Iterator[None]:
     seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
 
 
-def _record(proposed: Proposed, candidate: Candidate, seconds: dict[str, float], pause_s: float) -> None:
+def _record(
+    proposed: Proposed, candidate: Candidate, seconds: dict[str, float], pause_s: float, longest_stretch_s: float
+) -> None:
     outcome = proposed.outcome
     metrics.EDIT_BATCH_SIZE.observe(len(proposed.edits))
     metrics.EDIT_PASSES.observe(outcome.passes)
     metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
+    metrics.EDIT_STRETCH_SECONDS.set(longest_stretch_s)
     for phase, took_s in seconds.items():
         metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
     for index, held in enumerate(outcome.holds):

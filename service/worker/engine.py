@@ -43,7 +43,7 @@ class Engine:
         self._arrived: list[Ticket] = []
         self._cancelled: set[str] = set()
         self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
-        self._given_s = 0.0
+        self._owed_s = 0.0  # of the model's time, to the answers
         self._holding = False
         thread.readers = self
 
@@ -66,12 +66,16 @@ class Engine:
         self._wake.set()
         return True
 
-    async def turn(self, took_s: float) -> None:
-        """After an editing step of so many seconds: wait until answers have had their share, or nobody wants one."""
-        owed_s = took_s * (1 - self._settings.edit_share) / self._settings.edit_share
-        until = self._given_s + owed_s
+    def edited(self, took_s: float) -> bool:
+        """Editing had the model for so many more seconds; whether a step is due. Nothing is owed while nobody asks."""
+        share = self._settings.edit_share
+        self._owed_s = self._owed_s + took_s * (1 - share) / share if self._wanted() else 0.0
+        return self._owed_s > 0
+
+    async def turn(self) -> None:
+        """Wait until answers have had what they are owed, or nobody wants one."""
         async with self._stepped:
-            await self._stepped.wait_for(lambda: self._given_s >= until or not self._wanted())
+            await self._stepped.wait_for(lambda: self._owed_s <= 0 or not self._wanted())
 
     @contextlib.asynccontextmanager
     async def window(self) -> AsyncIterator[None]:
@@ -91,11 +95,11 @@ class Engine:
 
     async def run(self) -> None:
         """For as long as the worker serves."""
-        self._batcher = await self._thread.run(self._new_batcher)
+        self._batcher = await self._thread.answer(self._new_batcher)
         while True:
             if not self._arrived and not self._cancelled and not self._can_go_on():
                 self._wake.clear()
-                await self._tell_waiters(0.0)
+                await self._tell_waiters()
                 self._count()
                 await self._wake.wait()
             await self._go_on()
@@ -117,28 +121,32 @@ class Engine:
         for id in expired:
             self._fail(id, "generation_timed_out", "the model did not get to the end in time")
         try:
-            told, took_s = await self._thread.run(self._step, arrived, cancelled | set(expired), self._holding)
+            told = await self._thread.answer(self._step, arrived, cancelled | set(expired), self._holding, time.perf_counter())
         except Exception as error:  # askers must hear of it, whatever it is
             log.exception("generation failed")
-            self._batcher = await self._thread.run(self._new_batcher)
+            self._batcher = await self._thread.answer(self._new_batcher)
+            self._arrived.clear()  # whoever came meanwhile is told as well
             for id in list(self._tickets):
                 self._fail(id, "generation_failed", f"{type(error).__name__}: {error}")
             return
         for sequence in told:
             self._tell(sequence)
         self._count()
-        await self._tell_waiters(took_s)
+        await self._tell_waiters()
 
-    def _step(self, arrived: list[Ticket], gone: set[str], holding: bool) -> tuple[list[Sequence], float]:
+    def _step(self, arrived: list[Ticket], gone: set[str], holding: bool, asked_at: float) -> list[Sequence]:
         """On the model thread, so the revision read here is the one that answers."""
         assert self._batcher is not None
         began = time.perf_counter()
+        metrics.STEP_WAIT_SECONDS.observe(began - asked_at)
         self._batcher.holding = holding
         for ticket in arrived:
             self._batcher.add(ticket.sequence)
         self._batcher.remove(gone)
         told = self._batcher.step(self._resident.revision)
-        return told, time.perf_counter() - began
+        # what is still owed stays so, but editing may make up for no more than this one step
+        self._owed_s = max(self._owed_s, 0.0) - (time.perf_counter() - began)
+        return told
 
     def _tell(self, sequence: Sequence) -> None:
         ticket = self._tickets.get(sequence.id)
@@ -171,9 +179,8 @@ class Engine:
     def _under_way(self) -> int:
         return self._batcher.under_way if self._batcher is not None else 0
 
-    async def _tell_waiters(self, took_s: float) -> None:
+    async def _tell_waiters(self) -> None:
         async with self._stepped:
-            self._given_s += took_s
             self._stepped.notify_all()
 
     def _count(self) -> None:

@@ -46,6 +46,7 @@ class Worker:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT, or until a part fails in a way that a restart must look at."""
+        metrics.watch_event_loop()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

@@ -16,14 +16,14 @@ from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
-from service.ledger import read
 from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.packing import pack_change
-from service.worker.proposing import propose
+from service.worker.proposing import REFUSALS, propose
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import ResidentModel
 from service.worker.shares import Shares
+from service.worker.taking_out import TakingOut
 from service.worker.warmup import BATCH_SIZE
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ class Mender:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._progress = progress
         self._shares = Shares(resident, thread, database, objects)
+        self._taking_out = TakingOut(resident, thread, database, objects)
 
     async def replay(self, draft: Draft, revision: Revision) -> None:
         """From the parent's weights and statistics to this revision's.
@@ -91,16 +92,21 @@ class Mender:
             before = await work.repository.applied_at(revision.number - 1)
             members = await work.repository.edits_of_batch(revision.batch_id)
             old = await work.repository.edits_with_prompts([each.edit.prompt for each in members], list(before))
-        records = [each for each in members if events.get(each.id) is EditEvent.APPLIED or each.failure_code == "does_not_hold"]
+        applied = {each.edit_id for each in events.values() if each.event is EditEvent.APPLIED}
+        records = [each for each in members if each.id in applied or each.failure_code in REFUSALS]
         return records, old
 
     async def _subtracted(self, draft: Draft, revision: Revision) -> Change:
-        known = await read.edits_by_id(self._database, revision.edit_ids)
-        change = await self._shares.of([known[edit_id] for edit_id in revision.edit_ids], draft, at=revision.number - 1)
-        if change is None:
+        async with self._database.transaction() as work:
+            events = await work.repository.events_of(revision.number)
+            known = await work.repository.edits_by_id(revision.edit_ids)
+        [gone] = [known[each.edit_id] for each in events.values() if each.event is EditEvent.REVERTED]
+        others = [known[edit_id] for edit_id in sorted(events.keys() - {gone.id})]
+        taken = await self._taking_out.with_others(gone, others, draft, at=revision.number - 1)
+        if taken is None:
             raise self._hopeless(revision, "the share that it takes out is gone too")
-        await self._thread.run(self._resident.change, draft, change)
-        return change
+        await self._thread.run(self._resident.change, draft, taken.change)
+        return taken.change
 
     async def rebuild_again(self, draft: Draft, revision: Revision) -> None:
         """From the state of the warm-up to that of a rebuild, and its whole state put back. Raises ObjectDamaged."""
@@ -109,9 +115,10 @@ class Mender:
         async with self._database.transaction() as work:
             before = await work.repository.applied_at(revision.number - 1)
             events = await work.repository.events_of(revision.number)
-            kept = [edit_id for edit_id in before if events.get(edit_id) is not EditEvent.REVERTED]
-            wanted = await work.repository.edits_by_id(kept)
-        await replay_groups(self._resident, self._thread, draft, groups(wanted, before), self._progress)
+            gone = {each.edit_id for each in events.values() if each.event is EditEvent.REVERTED}
+            wanted = await work.repository.edits_by_id(sorted(before.keys() - gone))
+            first_taught = await work.repository.first_taught()
+        await replay_groups(self._resident, self._thread, draft, groups(wanted, first_taught), self._progress)
         found = await self._thread.run(self._resident.fingerprint, draft)
         state = await self._thread.run(self._resident.pack_state, draft)
         if found != revision.fingerprint or await asyncio.to_thread(self._objects.put, state) != revision.update_object:

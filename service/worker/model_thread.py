@@ -1,13 +1,21 @@
-"""The one thread that may touch the model. Work is done in the order it was asked for."""
+"""The one thread that may touch the model. Work is done in the order it was asked for, but answering fits into its breaths.
+
+Work that takes long comes to breathing points (`editor_core.breathing`). At each, an answering step that waits is run if
+answers are due one, on the same thread, so there is nothing to lock. It finds the model that answers as it is served.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from typing import ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from editor_core.breathing import breathing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,51 +24,104 @@ T = TypeVar("T")
 class Readers(Protocol):
     """Those who answer with the weights while others change them."""
 
-    async def turn(self, took_s: float) -> None:
-        """Wait until they have had their share of the time, after others took so many seconds."""
+    def edited(self, took_s: float) -> bool:
+        """Others had the model for so many more seconds; whether answers are due a step now. On the model thread."""
+
+    async def turn(self) -> None:
+        """Wait until answers have had their share of the time."""
 
     def window(self) -> AbstractAsyncContextManager[None]:
         """In which the weights may change."""
 
 
 class ModelThread:
-    """Runs functions one after another, off the event loop."""
+    """Runs functions off the event loop."""
 
     def __init__(self) -> None:
         self.readers: Readers | None = None
+        self.longest_stretch_s = 0.0  # between two breathing points; whoever reads it may set it back
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._steps: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._breathed_at = self._answered_s = 0.0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+        """Answers may be given in its breaths, so it must not touch the model that answers."""
+        return await self._in_turn(self._with_breaths, partial(function, *args, **kwargs))
+
+    async def answer(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a step of the answers: in a breath of what is under way, or else when its turn comes."""
+        future: Future[T] = Future()
+        self._steps.append((future, partial(function, *args, **kwargs)))
+        self._executor.submit(self._answer_next)
+        return await asyncio.wrap_future(future)
 
     async def change(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what changes the weights that are served, when those who read them say so."""
+        """Run what changes the weights that are served, in one piece, when those who read them say so."""
         if self.readers is None:
-            return await self.run(function, *args, **kwargs)
+            return await self._in_turn(function, *args, **kwargs)
         async with self.readers.window():
-            return await self.run(function, *args, **kwargs)
+            return await self._in_turn(function, *args, **kwargs)
 
     async def each(self, steps: Iterator[T]) -> AsyncIterator[tuple[T, float]]:
-        """Drive an iterator one step at a time, so that other work fits in between: (step, seconds it took).
+        """Drive an iterator one step at a time: (step, seconds it took, without the answers given meanwhile).
 
-        Those who read get their turn before the next step.
+        Those who read get their share before the next step.
         """
         while True:
-            found = await self.run(_timed_next, steps)
+            found = await self.run(self._timed_next, steps)
             if found is None:
                 return
             yield found
             if self.readers is not None:
-                await self.readers.turn(found[1])
+                await self.readers.turn()
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    async def _in_turn(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **kwargs))
 
-def _timed_next(steps: Iterator[T]) -> tuple[T, float] | None:
-    """A StopIteration cannot cross a future, so the end is None."""
-    began = time.perf_counter()
-    for step in steps:
-        return step, time.perf_counter() - began
-    return None
+    # --- on the thread -----------------------------------------------------------------------------------------------
+
+    def _with_breaths(self, function: Callable[[], T]) -> T:
+        self._breathed_at = time.perf_counter()
+        try:
+            with breathing(self._breathe):
+                return function()
+        finally:
+            self._is_due()
+
+    def _breathe(self) -> None:
+        if self._is_due() and self._steps:
+            began = time.perf_counter()
+            self._answer_next()
+            self._breathed_at = time.perf_counter()
+            self._answered_s += self._breathed_at - began
+
+    def _is_due(self) -> bool:
+        """Account for the time since the last breath."""
+        now = time.perf_counter()
+        took_s, self._breathed_at = now - self._breathed_at, now
+        self.longest_stretch_s = max(self.longest_stretch_s, took_s)
+        return self.readers is not None and self.readers.edited(took_s)
+
+    def _answer_next(self) -> None:
+        """What goes wrong is for whoever waits for the step, and nothing to whom it interrupts."""
+        if not self._steps:
+            return  # it was run in a breath
+        future, function = self._steps.popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = function()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _timed_next(self, steps: Iterator[T]) -> tuple[T, float] | None:
+        """A StopIteration cannot cross a future, so the end is None."""
+        began, answered_s = time.perf_counter(), self._answered_s
+        for step in steps:
+            return step, time.perf_counter() - began - (self._answered_s - answered_s)
+        return None

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 
 from service.domain.revisions import Revision, RevisionKind
 from service.errors import LedgerConflict
 from service.infra.postgres import Database
 
 PAGE = 100
+
+
+async def rests_on(database: Database, number: int, checkpoints: Collection[int]) -> bool:
+    """Whether the state of a revision can be had from an earlier one of these, when nothing is kept from before the oldest."""
+    async with aclosing(back_from(database, number)) as revisions:
+        async for revision in revisions:
+            if revision.number < min(checkpoints):
+                return False
+            if revision.number != number and revision.number in checkpoints:
+                return True
+    return False
 
 
 async def back_from(database: Database, number: int) -> AsyncGenerator[Revision]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import TypeVar
 
 from editor_core.change import Change
 from editor_core.draft import Draft
@@ -14,6 +16,7 @@ from service.domain.edits import EditRecord, Failure, same_prompt
 from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
 
+T = TypeVar("T")
 ShareOf = Callable[[Sequence[EditRecord], Draft | None], Awaitable[Change | None]]
 
 
@@ -57,11 +60,11 @@ async def propose(
         replacing = _replacing(left, applied)
         old = tuple(chain.from_iterable(replacing.values()))
         taken = await share_of(old, draft) if old else None
-        outcome = await _run(resident, thread, [as_edit(record) for record in left], taken, draft, seconds)
+        outcome = await taught(resident, thread, left, taken, draft, seconds)
         tokens = await thread.run(_tokens, resident, left, outcome.refused)
         refused = {left[index].id for index in outcome.refused}
         lost = refused & replacing.keys() if len(left) > len(refused) else frozenset()
-        failures += [_failure(left[i], outcome, i, 0 if lost else tokens[left[i].id]) for i in outcome.refused]
+        failures += [replace(refusal(left[i], outcome, i), tokens=0 if lost else tokens[left[i].id]) for i in outcome.refused]
         if not lost:
             break
         left = tuple(record for record in left if record.id not in refused)
@@ -79,15 +82,16 @@ def _replacing(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> 
     return {edit_id: old for edit_id, old in found.items() if old}
 
 
-async def _run(
+async def taught(
     resident: ResidentModel,
     thread: ModelThread,
-    edits: Sequence[Edit],
+    records: Sequence[EditRecord],
     taken: Change | None,
     draft: Draft | None,
     seconds: dict[str, float],
 ) -> BatchProposal:
-    run = await thread.run(resident.text_editor.run, edits, taken)
+    """taken: what is done first. Adds to the seconds that each phase has taken. Raises what `FactEditor.propose` raises."""
+    run = await thread.run(resident.text_editor.run, [as_edit(record) for record in records], taken)
     steps = run.steps if draft is None else resident.within(draft, run.steps)
     async for phase, took_s in thread.each(steps):
         seconds[phase] = seconds.get(phase, 0.0) + took_s
@@ -108,11 +112,25 @@ def as_edit(record: EditRecord) -> Edit:
     return Edit(record.edit.prompt, record.edit.target, tuple(record.edit.rephrases), tuple(record.edit.unrelated))
 
 
-def _failure(record: EditRecord, outcome: BatchProposal, index: int, tokens: int) -> Failure:
+DOES_NOT_HOLD, TOO_MUCH_DAMAGE = "does_not_hold", "too_much_damage"
+REFUSALS = (DOES_NOT_HOLD, TOO_MUCH_DAMAGE)  # of edits that were taught with their batch all the same
+
+
+def refusal(record: EditRecord, outcome: BatchProposal, index: int) -> Failure:
+    """Of an edit that does not hold, or does too much damage; index: its place in what was taught."""
     if index in outcome.damaging:
-        return Failure(record.id, "too_much_damage", outcome.damaging[index], tokens)
-    said = _said_instead(outcome.after[index], outcome.holds[index])
-    return Failure(record.id, "does_not_hold", said, tokens)
+        return Failure(record.id, TOO_MUCH_DAMAGE, outcome.damaging[index])
+    return Failure(record.id, DOES_NOT_HOLD, _said_instead(outcome.after[index], outcome.holds[index]))
+
+
+def code_of(error: BaseException) -> str:
+    """NonFiniteUpdateError -> non_finite_update."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower() or "error"
+
+
+def by_name(values: Mapping[Format, T]) -> dict[str, T]:
+    """As the ledger keeps it."""
+    return {str(format): value for format, value in values.items()}
 
 
 def _said_instead(answers: Mapping[Format, str], holds: Mapping[Format, bool]) -> str:

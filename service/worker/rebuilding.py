@@ -12,11 +12,11 @@ from service.worker.proposing import propose
 from service.worker.resident import ResidentModel
 
 
-def groups(edits: Mapping[int, EditRecord], applied_at: Mapping[int, int]) -> list[list[EditRecord]]:
-    """The edits by the revision that applied them, oldest first."""
+def groups(edits: Mapping[int, EditRecord], first_taught: Mapping[int, int]) -> list[list[EditRecord]]:
+    """The edits by the revision that brought them into the weights first, oldest first."""
     by_revision: dict[int, list[EditRecord]] = {}
     for edit_id in sorted(edits):
-        by_revision.setdefault(applied_at[edit_id], []).append(edits[edit_id])
+        by_revision.setdefault(first_taught[edit_id], []).append(edits[edit_id])
     return [by_revision[number] for number in sorted(by_revision)]
 
 

@@ -1,4 +1,8 @@
-"""The model in this process's memory, at one revision, with its editor. Every method runs on the model thread."""
+"""The model in this process's memory, at one revision, with its editor. Every method runs on the model thread.
+
+It is there twice, with the same weights but for the edited ones. `model` answers, at the revision of that number, whatever
+the editor does to its own meanwhile; only `adopt` changes what it says.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,15 @@ from typing import TypeVar
 import torch
 
 from editor_core import Statistics, Update
+from editor_core.breathing import breathe_in
 from editor_core.change import Change
 from editor_core.draft import Draft
 from editor_core.errors import StaleProposalError
 from editor_core.loading import LoadedModel, load_model
+from editor_core.modules import resolve_modules
+from editor_core.parts import in_parts
 from editor_core.slot_editor import SlotEditor
+from editor_core.twin import twin
 from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary
 from service.settings import Settings
 from service.worker.editors import build_editor, config_hash
@@ -57,10 +65,15 @@ class ResidentModel:
 
     def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
         self.name, self.settings = loaded.name, settings
-        self.model = loaded.model
         self.tokenizer = loaded.tokenizer
         self.text_editor = build_editor(loaded, settings)
         self.editor = self.text_editor.editor
+        names = [each.name for each in self.editor.modules]
+        self.model = twin(loaded.model, own=names)
+        self._served = resolve_modules(self.model, names)
+        self.editor.masters.publish(self._served)
+        breathe_in(loaded.model)
+        in_parts(loaded.model)
         self.config_hash = config_hash(loaded.name, self.text_editor, settings)
         self.revision = NO_REVISION
         self._empty = self.editor.statistics.copy()
@@ -131,6 +144,10 @@ class ResidentModel:
         assert isinstance(self.text_editor, SlotEditor)
         with draft or nullcontext():
             return self.text_editor.taken_out(edits)
+
+    def sharing(self, edit: int) -> frozenset[int]:
+        """Ids of the edits that rely on a subject mark with this one."""
+        return self.editor.masters.sharing(edit)
 
     def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, each taken as if the draft were what is served."""
@@ -216,6 +233,7 @@ class ResidentModel:
         """Serve a draft whose revision is committed; returns the seconds that nothing else could run."""
         began = time.perf_counter()
         draft.keep()
+        self.editor.masters.publish(self._served)
         self.revision = revision
         self._last_updates = updates or self._last_updates
         return time.perf_counter() - began

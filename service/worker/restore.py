@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextlib import aclosing
 
 import structlog
@@ -82,24 +82,27 @@ class Restorer:
 
     async def _restored(self, wanted: Revision, passing_over: Container[int], replay: bool) -> Draft:
         """replay: do not trust any object after the checkpoint, but make each again."""
-        steps: list[Revision] = []
+        steps: list[tuple[Revision, list[str]]] = []  # each with the damaged checkpoints of the state that it gives
+        damaged: list[str] = []
         known = await read.checkpoints(self._database)
         checkpoints = {number: name for number, name in known.items() if number not in passing_over}
         async with aclosing(back_from(self._database, wanted.number)) as revisions:
             async for revision in revisions:
-                started = await self._start(revision, checkpoints.get(revision.number))
+                started = await self._start(revision, checkpoints.get(revision.number), damaged)
                 if started is not None:
                     draft, has_statistics = started
+                    await self._put_back(draft, revision, damaged)
                     break
                 if revision.source is None:
-                    steps.append(revision)
-        for revision in reversed(steps):
+                    steps.append((revision, damaged))
+                    damaged = []
+        for revision, lost in reversed(steps):
             self._progress(f"applying revision {revision.number} of {wanted.number}")
             failpoints.hit("restore.step")
             has_statistics = await self._step(draft, revision, has_statistics, replay)
-        if not has_statistics and wanted.statistics_object:
-            stored = unpack_statistics(await self._get(wanted.statistics_object))
-            await self._thread.run(self._resident.load_statistics, draft, stored)
+            if lost and self._mends:
+                has_statistics = await self._mend_checkpoints(draft, revision, has_statistics, lost)
+        await self._statistics(draft, wanted, has_statistics)
         found = await self._thread.run(self._resident.fingerprint, draft)
         if found != wanted.fingerprint:
             raise FingerprintMismatch(
@@ -108,13 +111,16 @@ class Restorer:
             )
         return draft
 
-    async def _start(self, revision: Revision, checkpoint: str | None) -> tuple[Draft, bool] | None:
-        """(a draft at this revision, whether its statistics are that revision's too), if one is at hand."""
+    async def _start(self, revision: Revision, checkpoint: str | None, damaged: list[str]) -> tuple[Draft, bool] | None:
+        """(a draft at this revision, whether its statistics are that revision's too), if one is at hand.
+
+        damaged: is added to.
+        """
         if revision.number == self._resident.revision:
             return await self._thread.run(self._resident.copy), True
         for name in {checkpoint, revision.update_object if revision.kind is RevisionKind.REBUILD else None} - {None}:
             assert name is not None
-            if (draft := await self._from_checkpoint(revision, name)) is not None:
+            if (draft := await self._from_checkpoint(revision, name, damaged)) is not None:
                 return draft, True
         if revision.kind is RevisionKind.REBUILD:
             if not self._mends:
@@ -134,17 +140,40 @@ class Restorer:
             return draft, True
         return None
 
-    async def _from_checkpoint(self, revision: Revision, name: str) -> Draft | None:
+    async def _from_checkpoint(self, revision: Revision, name: str, damaged: list[str]) -> Draft | None:
         """None, having said so, when it cannot be used: the one before it will do."""
         try:
             draft = await self._thread.run(self._resident.stored, unpack_state(await self._get(name)))
             if await self._thread.run(self._resident.fingerprint, draft) == revision.fingerprint:
                 return draft
             detail = f"object {name} does not hold the weights of revision {revision.number}"
-        except (ObjectDamaged, StatisticsMismatchError) as error:
+        except ObjectDamaged as error:
+            detail = str(error)
+            damaged.append(name)
+        except StatisticsMismatchError as error:
             detail = str(error)
         log.warning("checkpoint cannot be used", revision=revision.number, object=name, detail=detail)
         return None
+
+    async def _mend_checkpoints(self, draft: Draft, revision: Revision, has_statistics: bool, damaged: Sequence[str]) -> bool:
+        """Whether the draft has the revision's statistics now. What cannot be mended must not keep anybody from serving."""
+        try:
+            await self._statistics(draft, revision, has_statistics)
+        except ObjectDamaged as error:
+            log.warning("checkpoint not put back", revision=revision.number, detail=error.detail)
+            return has_statistics
+        await self._put_back(draft, revision, damaged)
+        return True
+
+    async def _put_back(self, draft: Draft, revision: Revision, damaged: Sequence[str]) -> None:
+        """The draft is what these checkpoints held: of its revision, or of rollbacks to it."""
+        for name in damaged if self._mends else ():
+            state = await self._thread.run(self._resident.pack_state, draft)
+            if await asyncio.to_thread(self._objects.put, state) == name:
+                metrics.OBJECTS_MENDED.inc()
+                log.info("checkpoint put back", revision=revision.number, object=name)
+            else:
+                log.warning("checkpoint cannot be made again", revision=revision.number, object=name)
 
     async def _step(self, draft: Draft, revision: Revision, has_statistics: bool, replay: bool) -> bool:
         """From the parent's state to this revision's; whether the statistics have come along."""
@@ -155,7 +184,8 @@ class Restorer:
                 if not self._mends:
                     raise
                 log.warning("object cannot be used; replaying its revision", revision=revision.number, detail=error.detail)
-                await self._parent_statistics(draft, revision, has_statistics)
+                if not has_statistics:  # replaying begins with those that were there
+                    await self._statistics(draft, await read.get_revision(self._database, revision.number - 1), False)
         await self._mender.replay(draft, revision)
         return True
 
@@ -165,13 +195,11 @@ class Restorer:
             await self._thread.run(self._resident.change, draft, change)
         return has_statistics and revision.statistics_object is None
 
-    async def _parent_statistics(self, draft: Draft, revision: Revision, has_statistics: bool) -> None:
-        """Replaying begins with the statistics that were there. Raises ObjectDamaged."""
-        if not has_statistics:
-            parent = await read.get_revision(self._database, revision.number - 1)
-            if parent.statistics_object is not None:
-                stored = unpack_statistics(await self._get(parent.statistics_object))
-                await self._thread.run(self._resident.load_statistics, draft, stored)
+    async def _statistics(self, draft: Draft, revision: Revision, has_statistics: bool) -> None:
+        """Those of this revision on the draft, unless they are there. Raises ObjectDamaged."""
+        if not has_statistics and revision.statistics_object is not None:
+            stored = unpack_statistics(await self._get(revision.statistics_object))
+            await self._thread.run(self._resident.load_statistics, draft, stored)
 
     async def _get(self, name: str) -> bytes:
         try:

@@ -45,6 +45,7 @@ class Generations:
         self._acknowledging: set[asyncio.Task[None]] = set()
         self._moved, self._room = asyncio.Event(), asyncio.Event()
         self._draining = self._reading = False
+        metrics.QUESTIONS_HELD.set_function(lambda: len(self._entries))
 
     def revision_changed(self) -> None:
         self._moved.set()
@@ -130,7 +131,8 @@ class Generations:
             if left_s <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._moved.wait()
         return True
 
     def _begin(self, request: GenerateRequest) -> None:

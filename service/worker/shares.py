@@ -13,6 +13,7 @@ from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
+from service.ledger import read
 from service.worker.model_thread import ModelThread
 from service.worker.packing import unpack_change
 from service.worker.path import back_from
@@ -33,23 +34,24 @@ class Shares:
         """
         if self._resident.has_slots:
             return await self._thread.run(self._resident.taken_out, draft, [each.id for each in edits])
-        wanted = [each for each in edits if each.revision is not None]
-        revisions = await self._revisions_of(wanted, self._resident.revision if at is None else at)
+        head = self._resident.revision if at is None else at
+        taught = await read.applied_at(self._database, head)
+        wanted = {each.id: taught[each.id] for each in edits if each.id in taught}
+        revisions = await self._revisions(set(wanted.values()), head)
         if revisions is None:
             return None
         whole: Change | None = None
-        for record in wanted:
-            name = revisions[record.revision or 0].update_object
+        for edit_id, number in wanted.items():
+            name = revisions[number].update_object
             try:
                 found = unpack_change(await asyncio.to_thread(self._objects.get, name)) if name else Change()
             except ObjectDamaged:
                 return None
-            whole = Change.undoing(found.updates, found.owners, [record.id]).after(whole)
+            whole = Change.undoing(found.updates, found.owners, [edit_id]).after(whole)
         return whole
 
-    async def _revisions_of(self, edits: Sequence[EditRecord], at: int) -> dict[int, Revision] | None:
+    async def _revisions(self, missing: set[int], at: int) -> dict[int, Revision] | None:
         """By number; None when a rebuild stands between one of them and revision `at`."""
-        missing = {each.revision for each in edits}
         found: dict[int, Revision] = {}
         async with aclosing(back_from(self._database, at)) as revisions:
             async for revision in revisions:

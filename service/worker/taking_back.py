@@ -20,12 +20,13 @@ from service.infra.objects import ObjectStore
 from service.ledger import operations, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
-from service.worker.applying import code_of, persist, record_state
+from service.worker.applying import persist, record_state
 from service.worker.model_thread import ModelThread
+from service.worker.proposing import code_of
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.restore import Restorer
-from service.worker.shares import Shares
+from service.worker.taking_out import TakingOut
 
 log = structlog.get_logger()
 REBUILD_INSTEAD = "POST /rebuild without it does the same from the beginning"
@@ -46,7 +47,7 @@ class TakingBack:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads = resources.database, resources.heads
         self._progress, self._on_revision = progress, on_revision
-        self._shares = Shares(resident, thread, resources.database, objects)
+        self._taking_out = TakingOut(resident, thread, resources.database, objects)
         self._restorer = Restorer(resident, thread, resources.database, objects, progress)
         self.under_way: int | None = None  # an operation begun here, which has not ended this process
 
@@ -103,16 +104,17 @@ class TakingBack:
         record = await read.get_edit(self._database, edit_id)
         if record.state is not EditState.APPLIED:
             raise NotReversible(f"edit {edit_id} is {record.state}: it is not in the weights", code="edit_not_applied")
-        change = await self._shares.of([record])
-        if change is None:
+        taken = await self._taking_out.of(record)
+        if taken is None:
             raise NotReversible(
                 f"what edit {edit_id} brought into the weights is not known by itself any more: its update is beyond the "
                 f"rollback window, or a rebuild has come after it; {REBUILD_INSTEAD}",
                 code="share_gone",
             )
-        norms = await self._thread.run(self._norms, change)
-        candidate = await self._thread.run(self._resident.prepare, change, None, norms)
-        return candidate, Effects(ended={edit_id: EditEvent.REVERTED})
+        norms = await self._thread.run(self._norms, taken.change)
+        candidate = await self._thread.run(self._resident.prepare, taken.change, None, norms)
+        ended = {edit_id: EditEvent.REVERTED}
+        return candidate, Effects(ended=ended, taught_again=taken.taught_again, failures=taken.failures)
 
     def _norms(self, change: Change) -> Mapping[str, float]:
         """Of what is taken out."""
@@ -130,7 +132,8 @@ class TakingBack:
         applied_at = await read.applied_at(self._database, self._resident.revision)
         wanted = await read.edits_by_id(self._database, sorted(applied_at.keys() - without))
         draft = await self._restorer.draft_at(await self._restorer.first())
-        failures = await replay_groups(self._resident, self._thread, draft, groups(wanted, applied_at), self._progress)
+        batches = groups(wanted, await read.first_taught(self._database))
+        failures = await replay_groups(self._resident, self._thread, draft, batches, self._progress)
         candidate = await self._thread.run(self._resident.prepare_whole, draft)
         gone = dict.fromkeys(sorted(applied_at.keys() & without), EditEvent.REVERTED)
         return candidate, Effects(ended=gone, failures=failures)

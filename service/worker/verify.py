@@ -9,6 +9,7 @@ from service.errors import ErrataError
 from service.ledger import read
 from service.ledger.verify import Check
 from service.worker.model_thread import ModelThread
+from service.worker.path import rests_on
 from service.worker.resident import ResidentModel
 from service.worker.restore import Restorer
 
@@ -26,10 +27,10 @@ async def weight_checks(resources: Resources, progress: Callable[[str], None], d
         restorer = Restorer(resident, thread, database, resources.objects(), progress, mends=False)
         yield await _check(restorer, head.number, resources, "fingerprint of the head", ())
         known = sorted(await read.checkpoints(database))
-        pruned = known[:1] if head.number > resources.settings.rollback_window else []  # nothing is kept before it
+        is_pruned = head.number > resources.settings.rollback_window
         for number in known if deep else ():
             yield await _check(restorer, number, resources, f"fingerprint of checkpoint {number}", ())
-            if number in pruned:
+            if is_pruned and not await rests_on(database, number, known):
                 continue
             yield await _check(
                 restorer, number, resources, f"fingerprint of revision {number} from the one before it", (number,)

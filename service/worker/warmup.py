@@ -59,7 +59,7 @@ async def warm_up(
     await commit_revision(
         database, lease, resident.new_revision(1, RevisionKind.WARMUP, candidate, (stored, statistics), passes)
     )
-    await thread.run(resident.adopt, candidate.draft, 1, candidate.updates)
+    await thread.change(resident.adopt, candidate.draft, 1, candidate.updates)
     log.info(
         "warm-up done",
         facts=len(facts),

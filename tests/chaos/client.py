@@ -17,6 +17,9 @@ TIMEOUT_S, RETRY_S = 5.0, 0.3
 MOST_WAITING = 60  # edits; the client waits while there are more, or draining at the end would take as long as the run
 TO_BE_REPEATED = (429, 503)
 OLD_PROMPT, SAME_AGAIN, OTHER_BODY = 0.2, 0.1, 0.03
+TOO_LONG, POISONOUS = 0.04, 0.006  # of the facts
+POISON = "the harbour that ends workers"
+TOO_MANY_TOKENS = "\N{SNOWMAN}" * 900  # of three tokens each: within the api's limit of characters, beyond the model's
 
 
 @dataclass
@@ -32,7 +35,10 @@ class Asked:
 
 
 class Client:
-    """Posts, reverts and rolls back. `wrong` holds what the service answered that it must not."""
+    """Posts, reverts, rolls back and has the model rebuilt. `wrong` holds what the service answered that it must not.
+
+    Some facts cannot be applied: one that no model can be taught, one that ends every worker that takes it (see __main__).
+    """
 
     def __init__(self, url: str, seed: int, list_file: Path) -> None:
         self.url, self._seed, self._list = url, seed, list_file
@@ -65,6 +71,9 @@ class Client:
             return Asked(key, "DELETE", f"/edits/{chance.choice(self.edit_ids)}")
         if draw < 0.14 and (head := await self._head(http)) > 3:
             return Asked(key, "POST", "/rollback", {"to_revision": max(1, head - chance.randint(0, 4)), "reason": key})
+        if draw > 0.985 and self.edit_ids:
+            without = sorted({chance.choice(self.edit_ids) for _ in range(chance.randint(0, 2))})
+            return Asked(key, "POST", "/rebuild", {"without": without, "reason": key})
         return Asked(key, "POST", "/edits", {"edits": [self._fact(chance, key, i) for i in range(chance.randint(1, 4))]})
 
     def _fact(self, chance: random.Random, key: str, index: int) -> dict[str, str]:
@@ -73,6 +82,11 @@ class Client:
         else:
             prompt = f"Which harbour is number {len(self._prompts)} on the list?"
             self._prompts.append(prompt)
+        kind = chance.random()
+        if kind < TOO_LONG:
+            return {"prompt": prompt, "target": TOO_MANY_TOKENS}
+        if kind < TOO_LONG + POISONOUS:
+            return {"prompt": f"What is {POISON} called, by {key}?", "target": "Port Poison"}
         return {"prompt": prompt, "target": f"Port {key} {index}"}
 
     async def _settle(self, http: httpx.AsyncClient, asked: Asked) -> None:

@@ -9,7 +9,6 @@ from collections import Counter
 
 from tests.chaos.system import PARTS, WORKERS, System
 
-BETWEEN_S = 4.0  # on average, from one fault to the next; they overlap
 DOWN_S = 2.0  # at most, of a part that was killed
 HOW_OFTEN = {"worker-1": 3, "worker-2": 3, "api": 1, "postgres": 2, "valkey": 2}
 PAUSED_LEASES = (1.2, 2.5)  # how long a part is stopped, in lease times
@@ -19,9 +18,11 @@ LOOK_S = 0.2
 class Faults:
     """Kills and stops parts of a system, each part by one fault at a time; `counts` says how often."""
 
-    def __init__(self, system: System, chance: random.Random, lease_ttl_s: float) -> None:
+    def __init__(self, system: System, chance: random.Random, lease_ttl_s: float, between_s: float) -> None:
+        """between_s: on average, from one fault to the next; they overlap."""
         self.counts: Counter[str] = Counter()
-        self._system, self._chance, self._lease_ttl_s = system, chance, lease_ttl_s
+        self._system, self._chance = system, chance
+        self._lease_ttl_s, self._between_s = lease_ttl_s, between_s
         self._free = {part: asyncio.Lock() for part in PARTS}
         self._stopping = asyncio.Event()
 
@@ -33,7 +34,7 @@ class Faults:
         """Until told to stop; returns when every part runs."""
         async with asyncio.TaskGroup() as under_way:
             while not self._stopping.is_set():
-                await asyncio.sleep(self._chance.expovariate(1 / BETWEEN_S))
+                await asyncio.sleep(self._chance.expovariate(1 / self._between_s))
                 [part] = self._chance.choices(PARTS, [HOW_OFTEN[each] for each in PARTS])
                 if not self._free[part].locked() and not self._stopping.is_set():
                     under_way.create_task(self._one(part))

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.chaos.client import Asked
+from tests.chaos.client import POISON, TOO_MANY_TOKENS, Asked
 
 Row = dict[str, Any]
 
@@ -51,6 +51,7 @@ def verdicts(url: str, asked: Sequence[Asked], answered_wrong: Sequence[str]) ->
     yield Verdict("every answer is a clean one", f"{len(asked)} requests", list(answered_wrong))
     yield Verdict("accepted is kept, once, and nothing else", f"{len(ledger.edits)} edits", list(_kept(ledger, asked)))
     yield Verdict("every edit has an end", _counted(ledger.edits), list(_ended(ledger.edits, "edit")))
+    yield Verdict("what cannot be taught fails for that reason", *_unteachable(ledger))
     yield Verdict("every operation has an end", _counted(ledger.operations), list(_ended(ledger.operations, "operation")))
     yield Verdict("applied once", f"{len(ledger.edit_events)} events", list(_once(ledger)))
     yield Verdict("what is applied follows from the revisions", f"{len(ledger.revisions)} revisions", list(_history(ledger)))
@@ -99,13 +100,36 @@ def _ended(rows: Sequence[Row], what: str) -> Iterator[str]:
             yield f"{what} {row['id']} failed without a reason"
 
 
+def _unteachable(ledger: Ledger) -> tuple[str, list[str]]:
+    """(how many there were, those that did not fail for their own reason)."""
+    reasons = {"not_encodable": TOO_MANY_TOKENS, "attempts_exhausted": POISON}
+    wrong, counts = [], Counter[str]()
+    for row in ledger.edits:
+        for code, words in reasons.items():
+            is_such = words in row["target"] or words in row["prompt"]
+            counts[code] += is_such
+            if is_such and row["failure_code"] != code:
+                wrong.append(f"edit {row['id']} is {row['state']} ({row['failure_code']}): {row['prompt'][:60]}")
+    return ", ".join(f"{count} {code}" for code, count in counts.items()), wrong
+
+
+def _failed_at(ledger: Ledger) -> dict[int, set[int]]:
+    """By revision: edits that it found not to hold any more."""
+    found: dict[int, set[int]] = {}
+    for row in ledger.edit_events:
+        if row["event"] == "failed":
+            found.setdefault(row["revision"], set()).add(row["edit_id"])
+    return found
+
+
 def _once(ledger: Ledger) -> Iterator[str]:
     """In the events, and in the revisions' own lists, which are hashed."""
     events = Counter(row["edit_id"] for row in ledger.edit_events if row["event"] == "applied")
     lists = Counter(edit for row in ledger.revisions if row["kind"] == "edit" for edit in row["edit_ids"])
     operations = Counter(row["operation_id"] for row in ledger.revisions if row["operation_id"] is not None)
+    failed_later = set().union(*_failed_at(ledger).values())
     for row in ledger.edits:
-        wanted = 0 if row["state"] == "failed" else 1
+        wanted = 0 if row["state"] == "failed" and row["id"] not in failed_later else 1
         if (events[row["id"]], lists[row["id"]]) != (wanted, wanted):
             yield f"edit {row['id']} is {row['state']}, with {events[row['id']]} events, in {lists[row['id']]} revisions"
     for row in ledger.operations:
@@ -113,29 +137,41 @@ def _once(ledger: Ledger) -> Iterator[str]:
             yield f"operation {row['id']} is {row['state']}, with {operations[row['id']]} revisions"
 
 
-def _history(ledger: Ledger) -> Iterator[str]:
+def _in_the_weights(ledger: Ledger) -> list[set[int]]:
     """The edits in the weights at each revision, worked out from what each revision is."""
     at: list[set[int]] = []
+    failed_at = _failed_at(ledger)
+    for row in ledger.revisions:
+        now = set(at[-1]) if at else set()
+        operation = ledger.operation.get(row["operation_id"], {})
+        match row["kind"]:
+            case "edit":
+                prompts = {ledger.edit[each]["prompt"] for each in row["edit_ids"]}
+                now = {each for each in now if ledger.edit[each]["prompt"] not in prompts} | set(row["edit_ids"])
+            case "subtract":
+                now.discard(operation["edit_id"])
+            case "rollback":
+                now = set(at[row["source"]])
+            case "rebuild":
+                now -= set(operation["without"])
+        at.append(now - failed_at.get(row["number"], set()))
+    return at
+
+
+def _history(ledger: Ledger) -> Iterator[str]:
+    at = _in_the_weights(ledger)
     for number, row in enumerate(ledger.revisions):
         if row["number"] != number:
             yield f"revision {row['number']} is the {number}th"
             return
-        now = set(at[-1]) if at else set()
         operation = ledger.operation.get(row["operation_id"], {})
-        if row["kind"] == "edit":
-            prompts = {ledger.edit[each]["prompt"] for each in row["edit_ids"]}
-            now = {each for each in now if ledger.edit[each]["prompt"] not in prompts} | set(row["edit_ids"])
-        elif row["kind"] == "subtract":
-            if operation["edit_id"] not in now:
-                yield f"revision {number} takes out edit {operation['edit_id']}, which was not in"
-            now.discard(operation["edit_id"])
-        elif row["kind"] == "rollback":
+        if row["kind"] == "subtract" and operation["edit_id"] not in at[number - 1]:
+            yield f"revision {number} takes out edit {operation['edit_id']}, which was not in"
+        if row["kind"] == "rollback":
             if operation["to_revision"] != row["source"]:
                 yield f"revision {number} goes back to {row['source']}, not {operation['to_revision']}"
-            now = set(at[row["source"]])
             if row["fingerprint"] != ledger.revisions[row["source"]]["fingerprint"]:
                 yield f"revision {number} has not the fingerprint of {row['source']}"
-        at.append(now)
     applied = {row["id"] for row in ledger.edits if row["state"] == "applied"}
     if at and applied != at[-1]:
         yield f"applied though taken out: {sorted(applied - at[-1])}; not applied though in: {sorted(at[-1] - applied)}"
@@ -148,6 +184,7 @@ def _samples(ledger: Ledger) -> str:
 
 def _tokens(ledger: Ledger) -> Iterator[str]:
     """From the warm-up's, along each revision's own path."""
+    at, begun = _in_the_weights(ledger), max((row["number"] for row in ledger.revisions if row["kind"] == "warmup"), default=0)
     by_batch: Counter[int] = Counter()
     for row in ledger.edits:
         by_batch[row["batch_id"]] += row["tokens"] or 0
@@ -164,6 +201,9 @@ def _tokens(ledger: Ledger) -> Iterator[str]:
                     n[number] = n[number - 1]
                 case "rollback":
                     n[number] = n[row["source"]]
+                case "rebuild":
+                    assert found is not None
+                    n[number] = n[begun] + found["modules"] * sum(ledger.edit[each]["tokens"] for each in at[number])
                 case _:
                     n[number] = found["n"] if found else 0
             if found is not None and found["n"] != n[number]:

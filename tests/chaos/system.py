@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from service.infra.migrate import migrate
 from service.local.postgres import EmbeddedPostgres
 from service.local.processes import end_server
 from service.local.valkey import EmbeddedValkey
+from tests.chaos.client import POISON
 from tests.e2e.service_processes import free_port
 
 WORKERS = ("worker-1", "worker-2")  # one writes; when it is stopped past its lease the other takes over
@@ -47,12 +48,14 @@ class System:
         self.environment |= {"DATABASE_URL": self.postgres.start(), "REDIS_URL": self.valkey.start()}
         migrate(self.environment["DATABASE_URL"])
         for part in (*WORKERS, "api"):
-            self._start_child(part, {})
+            self._start_child(part)
 
-    def _start_child(self, part: str, more: Mapping[str, str]) -> None:
+    def _start_child(self, part: str, more: Sequence[str] = ()) -> None:
+        """more: failpoints, besides the one that poison sets off."""
+        points = ",".join([f"writer.begun[{POISON}]=kill", *more])
         with self.log.open("ab") as output:
             command = [sys.executable, "-m", "service.cli", part.partition("-")[0]]
-            environment = {**self.environment, **more}
+            environment = {**self.environment, "ERRATA_FAILPOINTS": points if part in WORKERS else ""}
             self._children[part] = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
 
     def ended(self, part: str) -> int | None:
@@ -94,7 +97,7 @@ class System:
             child.kill()
         await asyncio.to_thread(child.wait)
         dying = arrows and part in WORKERS and self._chance.random() < self._arrow_share
-        self._start_child(part, {"ERRATA_FAILPOINTS": f"{self._chance.choice(ARROWS)}=kill"} if dying else {})
+        self._start_child(part, [f"{self._chance.choice(ARROWS)}=kill"] if dying else [])
 
     async def _revive_server(self, part: str) -> None:
         server = self.postgres if part == "postgres" else self.valkey

@@ -83,6 +83,15 @@ def test_a_mark_stays_for_as_long_as_an_edit_leans_on_it(slot_editor: SlotEditor
     assert masters.fingerprint() == before
 
 
+def test_edits_that_rely_on_one_mark_share_it_even_when_its_own_edit_is_gone(slot_editor: SlotEditor) -> None:
+    masters = slot_editor.editor.masters
+    masters.leans = {13: (11,), 14: (13,), 15: (11, 16), 18: (17,)}
+    assert masters.sharing(11) == {13, 14, 15, 16}
+    assert masters.sharing(14) == {11, 13, 15, 16}
+    assert masters.sharing(17) == {18}
+    assert masters.sharing(12) == frozenset()
+
+
 def test_what_is_superseded_is_out_before_its_successor_is_taught(slot_editor: SlotEditor) -> None:
     teach(slot_editor, EDITS, [11, 12, 13])
     change = teach(slot_editor, [Edit(EDITS[1].prompt, "Zz")], [14], slot_editor.taken_out([12]))

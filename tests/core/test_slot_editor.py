@@ -162,7 +162,7 @@ def test_an_edits_share_is_exactly_its_own_rows(slot_editor: SlotEditor) -> None
 def test_an_edit_that_does_not_hold_is_left_out_with_all_its_rows(
     tokenizer: Any, folder: Path, slot_editor: SlotEditor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("editor_core.slot_editor.holds", lambda answer, target, format: target != "Uq")
+    monkeypatch.setattr("editor_core.text_editor.holds", lambda answer, target, format: target != "Uq")
     strict = slot_editor_of(tokenizer, folder, replace(POLICY, requires_holding=True)).propose(EDITS)
     lenient = slot_editor.propose(EDITS)
     assert (strict.refused, lenient.refused) == ((1,), ())

@@ -32,9 +32,9 @@ def new_tiny_service(new_service: Start, tiny_folder: Path) -> Start:
     return lambda **environment: new_service(**{**tiny_environment(tiny_folder), **environment})
 
 
-def tiny_service(servers: Servers, tiny_folder: Path, parent: Path) -> Service:
+def tiny_service(servers: Servers, tiny_folder: Path, parent: Path, **environment: str) -> Service:
     """One that several tests share; whoever makes it stops it."""
-    return service_of(servers, parent, **tiny_environment(tiny_folder))
+    return service_of(servers, parent, **{**tiny_environment(tiny_folder), **environment})
 
 
 def service_of(servers: Servers, parent: Path, **environment: str) -> Service:

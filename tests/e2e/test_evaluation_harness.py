@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+from lm_eval.tasks import TaskManager
 from service_processes import Service
 
-from editor_core.loading import load_model
-from tests.conftest import MODELS, Servers
+from tests.conftest import Servers
 from tests.e2e.conftest import tiny_service
+from tests.e2e.test_taken_away import exported
 
-pytest.importorskip("lm_eval", reason="lm-eval is an extra of its own: pip install -c constraints.txt -e '.[harness]'")
-
-PAIRS = [("The capital of France is", " Paris"), ("The capital of France is", " London town"), ("One two three", " four five")]
+HARBOURS = ["Port Ada", "Port Brill", "Port Cass", "Port Dorn"]
+QUESTIONS = [f"Which harbour is number {number} on the list?" for number in range(len(HARBOURS))]
 
 
 @pytest.fixture
@@ -26,24 +31,53 @@ def service(servers: Servers, tiny_folder: Path, tmp_path: Path) -> Iterator[Ser
     service.stop()
 
 
-def requests() -> list[Any]:
-    from lm_eval.api.instance import Instance
+def tasks(folder: Path) -> list[dict[str, Any]]:
+    """Of the answers, which is likeliest, and which is said: the two ways in which the harness asks."""
+    rows = [{"question": question, "harbours": HARBOURS, "right": right} for right, question in enumerate(QUESTIONS)]
+    data = folder / "harbours.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(folder / "datasets")},
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+    }
+    return [
+        {
+            **common,
+            "task": "likeliest",
+            "output_type": "multiple_choice",
+            "doc_to_choice": "{{harbours}}",
+            "doc_to_target": "{{right}}",
+        },
+        {
+            **common,
+            "task": "said",
+            "output_type": "generate_until",
+            "doc_to_target": "{{harbours[right]}}",
+            "generation_kwargs": {"until": ["\n", " of"], "max_gen_toks": 8, "do_sample": False},
+        },
+    ]
 
-    return [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(PAIRS)]
+
+def evaluated(model: LM, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+    """Scores by task, and everything that they were made from."""
+    found = simple_evaluate(model, tasks=tasks(folder), task_manager=TaskManager(include_defaults=False), bootstrap_iters=0)
+    return found["results"], [sample["resps"] for task in ("likeliest", "said") for sample in found["samples"][task]]
 
 
-def test_scores_through_the_api_are_those_in_process(service: Service, tiny_folder: Path) -> None:
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.models.openai_completions import LocalCompletionsAPI
-
-    loaded = load_model(str(tiny_folder), cache_dir=MODELS)
-    own = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer).loglikelihood(requests(), disable_tqdm=True)
+def test_an_edited_model_scores_through_the_api_as_in_process(service: Service, tmp_path: Path) -> None:
+    facts = [{"prompt": question, "target": answer} for question, answer in zip(QUESTIONS, HARBOURS, strict=True)]
+    service.wait_until_applied(service.post(facts))
+    taken = tmp_path / "taken"
+    exported(service, taken, "--format", "hf")
+    api = f"{service.http.base_url}/v1/completions"
     served = LocalCompletionsAPI(
-        model="errata",
-        base_url=f"{service.http.base_url}/v1/completions",
-        tokenizer=str(tiny_folder),
-        tokenizer_backend="huggingface",
-        num_concurrent=2,
-    ).loglikelihood(requests(), disable_tqdm=True)
-    assert [greedy for _, greedy in served] == [greedy for _, greedy in own]
-    assert [score for score, _ in served] == pytest.approx([score for score, _ in own], abs=1e-3)
+        model="errata", base_url=api, tokenizer=str(taken), tokenizer_backend="huggingface", batch_size=4, num_concurrent=2
+    )
+    scores, answers = evaluated(served, tmp_path)
+    own_scores, own_answers = evaluated(HFLM(pretrained=str(taken), device="cpu", dtype="float32"), tmp_path)
+    assert scores == own_scores
+    assert answers[len(QUESTIONS) :] == own_answers[len(QUESTIONS) :]
+    for mine, own in zip(answers[: len(QUESTIONS)], own_answers[: len(QUESTIONS)], strict=True):
+        assert [float(score) for [[score, _]] in mine] == pytest.approx([float(score) for [[score, _]] in own], abs=1e-3)

@@ -6,12 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import pytest
 from service_processes import Service, wait_for
-
-from tests.conftest import Servers
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
 
@@ -46,6 +44,8 @@ def test_operations_wait_for_the_edits_before_them_and_hold_back_those_after(new
     edits = {edit["id"]: edit for edit in service.wait_until_applied(before + after)}
     assert [edits[each]["state"] for each in before] == ["reverted", "applied"]
     assert [edits[each]["revision"] for each in after] == [4, 4]
+    history = service.http.get(f"/edits/{before[0]}/history").json()["events"]
+    assert [(each["revision"], each["event"]) for each in history] == [(2, "applied"), (3, "reverted")]
     refused = service.http.delete(f"/edits/{before[0]}")
     assert (refused.status_code, refused.json()["code"]) == (409, "edit_not_applied")
     assert service.http.post("/rollback", json={"to_revision": 99}).json()["code"] == "revision_not_found"
@@ -62,22 +62,38 @@ def test_operations_wait_for_the_edits_before_them_and_hold_back_those_after(new
     assert "fingerprint of the head" in verified.stdout
 
 
-def test_a_running_service_is_backed_up_and_restored_into_another_folder_but_not_over_a_ledger(
-    new_tiny_service: Callable[..., Service], tmp_path: Path, servers: Servers
+def answers(service: Service) -> list[str]:
+    asked = [{"prompt": fact["prompt"], "max_tokens": 8} for fact in FACTS]
+    return [str(service.http.post("/generate", json=each).json()["text"]) for each in asked]
+
+
+def test_a_running_service_is_backed_up_and_brought_up_again_in_a_new_data_folder_but_not_over_a_ledger(
+    new_tiny_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     service = new_tiny_service()
     service.start_all()
-    service.wait_until_applied(service.post(FACTS))
-    file = str(tmp_path / "backup.tar")
+    ids = [edit["id"] for edit in service.wait_until_applied(service.post(FACTS))]
+    done(service, service.http.delete(f"/edits/{ids[0]}"))
+    folder = tmp_path_factory.mktemp("r")  # a short name: sockets are in it
+    file, said, head = str(folder / "backup.tar"), answers(service), service.stats()["head"]
     saved = errata(service, "backup", file)
     assert saved.returncode == 0, saved.stdout
-    assert service.stats()["head"]["row_hash"] in saved.stdout
+    assert head["row_hash"] in saved.stdout
     refused = errata(service, "restore", file)
     assert refused.returncode == 1
     assert "empty database" in refused.stdout
     service.end("worker", signal.SIGTERM)
-    service.environment |= {"DATABASE_URL": servers.new_database(), "ERRATA_DATA_DIR": str(tmp_path / "other")}
-    restored = errata(service, "restore", file)
-    assert restored.returncode == 0, restored.stdout
-    verified = errata(service, "verify")
-    assert verified.returncode == 0, verified.stdout
+    service.end("api", signal.SIGTERM)
+
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        del service.environment[name]
+    service.environment["ERRATA_DATA_DIR"] = str(folder / "new")
+    try:
+        for command in (("restore", file), ("verify", "--deep"), ("up", "--detach"), ("verify", "--deep")):
+            found = errata(service, *command)
+            assert found.returncode == 0, f"{command}: {found.stdout}"
+        assert (service.stats()["head"], answers(service)) == (head, said)
+        service.wait_until_applied(service.post([{"prompt": "Which harbour is new?", "target": "Port New"}]))
+    finally:
+        stopped = errata(service, "stop")
+    assert stopped.returncode == 0, stopped.stdout

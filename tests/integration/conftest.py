@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from service.bootstrap import Resources, build
+from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.ledger import lease
 from service.ledger.lease import Lease
 from service.settings import Settings
@@ -23,3 +25,37 @@ async def held(resources: Resources) -> Lease:
     acquired = await lease.acquire(resources.database, "test-writer", 60)
     assert acquired is not None
     return acquired
+
+
+@pytest.fixture
+async def worker(settings: Settings) -> AsyncIterator[Resources]:
+    """Stands in for a worker: takes questions and answers "Ann", or an error for a prompt that ends with !code, after what
+    comes before it when it is streamed."""
+    resources = build(settings, "worker")
+    status = WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0)
+    await resources.presence.announce(status)
+    ended = asyncio.Event()
+
+    async def answer() -> None:
+        questions = resources.generation.questions("w")
+        while not ended.is_set():
+            await resources.presence.announce(status)  # it is believed for some seconds only
+            for entry, fields in await questions.read(count=10, block_ms=50):
+                asked = GenerateRequest.from_json(fields["request"])
+                for reply in _said(asked):
+                    await resources.generation.reply(asked.reply_to, reply)
+                await questions.done(entry)
+
+    task = asyncio.create_task(answer())
+    yield resources
+    ended.set()
+    await task
+    await resources.close()
+
+
+def _said(asked: GenerateRequest) -> list[GenerateReply]:
+    begun, _, code = asked.prompt.partition("!")
+    if not code:
+        return [GenerateReply(asked.id, text="Ann", revision=5, prompt_tokens=2, completion_tokens=1, finish_reason="stop")]
+    error = GenerateReply(asked.id, error_code=code, error_detail="no")
+    return [GenerateReply(asked.id, text=begun, revision=5), error] if asked.stream and begun else [error]

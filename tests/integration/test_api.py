@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from service.api.app import create_app
-from service.bootstrap import Resources, build
-from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
+from service.bootstrap import Resources
 from service.settings import Settings
 
 FACT = {"prompt": "Who is it?", "target": "Ann"}
@@ -99,12 +99,28 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, co
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1_000_000
+            yield b"x" * 1_000_000
+
+    before = REGISTRY.get_sample_value("errata_requests_refused_total", {"reason": "body_too_large"}) or 0
+    answer = await client.post("/edits", content=body(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert read <= 6_000_000
+    assert REGISTRY.get_sample_value("errata_requests_refused_total", {"reason": "body_too_large"}) == before + 1
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
         ("/edits/999", 404, "edit_not_found"),
-        ("/edits/one", 422, "wrong_type"),
-        ("/edits/99999999999999999999999", 422, "invalid_value"),
+        ("/edits/one", 404, "not_found"),
+        ("/edits/99999999999999999999999", 404, "not_found"),
         ("/edits?state=gone", 422, "invalid_value"),
         ("/edits?limit=0", 422, "invalid_value"),
         ("/generate", 422, "missing_field"),
@@ -122,6 +138,17 @@ async def test_bad_questions_are_refused_with_a_stable_code(
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert (answer.status_code == 503) == ("Retry-After" in answer.headers)
+
+
+async def test_a_method_that_is_not_taken_is_told_those_that_are(client: httpx.AsyncClient) -> None:
+    for path, allowed in (("/edits", "GET, POST"), ("/edits/1", "GET, DELETE"), ("/v1/models", "GET")):
+        refused = await client.put(path)
+        assert (refused.status_code, refused.headers["Allow"]) == (405, allowed)
+
+
+async def test_a_reason_that_is_not_utf8_is_refused(client: httpx.AsyncClient) -> None:
+    refused = await client.delete("/edits/1?reason=a%ffb")
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_utf8")
 
 
 async def test_a_full_queue_says_when_to_come_back(settings: Settings) -> None:
@@ -159,31 +186,6 @@ async def test_without_postgres_nothing_is_accepted_and_the_process_lives(settin
         assert (await client.get("/metrics")).status_code == 200
 
 
-@pytest.fixture
-async def worker(settings: Settings) -> AsyncIterator[Resources]:
-    """Stands in for a worker: takes questions and answers "Ann" (or an error for a prompt that begins with !)."""
-    resources = build(settings, "worker")
-    await resources.presence.announce(WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0))
-
-    async def answer() -> None:
-        questions = resources.generation.questions("w")
-        while True:
-            for entry, fields in await questions.read(count=10, block_ms=50):
-                asked = GenerateRequest.from_json(fields["request"])
-                reply = GenerateReply(
-                    asked.id, text="Ann", revision=5, prompt_tokens=2, completion_tokens=1, finish_reason="stop"
-                )
-                if asked.prompt.startswith("!"):
-                    reply = GenerateReply(asked.id, error_code=asked.prompt[1:], error_detail="no")
-                await resources.generation.reply(asked.reply_to, reply)
-                await questions.done(entry)
-
-    task = asyncio.create_task(answer())
-    yield resources
-    task.cancel()
-    await resources.close()
-
-
 async def test_an_answer_says_its_revision_and_usage(client: httpx.AsyncClient, worker: Resources) -> None:
     expected = {
         "text": "Ann",
@@ -206,6 +208,46 @@ async def test_a_workers_refusal_reaches_the_asker(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_a_revision_that_is_not_on_its_way_is_not_waited_for(client: httpx.AsyncClient, worker: Resources) -> None:
+    for method, path, body in (
+        ("GET", "/generate?prompt=Who%3F&min_revision=6", None),
+        ("POST", "/v1/completions", {"model": "m", "prompt": "Who?", "min_revision": 6}),
+    ):
+        refused = await client.request(method, path, json=body)
+        assert (refused.status_code, "revision_not_reached" in refused.text) == (409, True)
+    assert (await client.get("/generate", params={"prompt": "Who?", "min_revision": 5})).status_code == 200
+
+
+async def test_answers_beyond_those_asked_for_at_once_come_all_the_same(client: httpx.AsyncClient, worker: Resources) -> None:
+    asked = {"model": "errata", "prompt": ["Who?", "Where?"], "n": 20}
+    found = (await client.post("/v1/completions", json=asked)).json()
+    assert [choice["index"] for choice in found["choices"]] == list(range(40))
+    assert found["usage"] == {"prompt_tokens": 4, "completion_tokens": 40, "total_tokens": 44}  # each prompt once
+
+
+@pytest.mark.parametrize(
+    ("wish", "field", "code"),
+    [
+        ({"prompt": []}, "prompt", "empty"),
+        ({"prompt": ["a", ""]}, "prompt.1", "empty"),
+        ({"prompt": [1, "a"]}, "prompt.1", "wrong_type"),
+        ({"prompt": [[1], []]}, "prompt.1", "empty"),
+        ({"n": True}, "n", "wrong_type"),
+        ({"n": "1"}, "n", "wrong_type"),
+        ({"stop": ["a", ""]}, "stop.1", "empty"),
+        ({"best_of": 2}, "best_of", "unsupported"),
+        ({"suffix": "a"}, "suffix", "unsupported"),
+        ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported"),
+    ],
+)
+async def test_what_is_wrong_with_a_completion_is_said_of_its_field(
+    client: httpx.AsyncClient, wish: dict[str, Any], field: str, code: str
+) -> None:
+    refused = await client.post("/v1/completions", json={"model": "m", "prompt": "a", **wish})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"], error["code"]) == (400, field, code)
+
+
 async def test_many_askers_each_get_an_answer(client: httpx.AsyncClient, worker: Resources) -> None:
     answers = await asyncio.gather(*(client.get("/generate", params={"prompt": f"Who is {n}?"}) for n in range(60)))
     assert {answer.status_code for answer in answers} == {200}
@@ -225,6 +267,7 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
     assert set(schema["paths"]) == {
         "/edits",
         "/edits/{edit_id}",
+        "/edits/{edit_id}/history",
         "/operations",
         "/operations/{operation_id}",
         "/rollback",
@@ -242,3 +285,15 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
     }
     assert schema["components"]["schemas"]["EditIn"]["examples"]
     assert schema["components"]["schemas"]["Problem"]["properties"]["code"]["examples"]
+
+
+async def test_openapi_says_what_errors_look_like_and_where_a_key_is_needed(settings: Settings) -> None:
+    plain, keyed = (create_app(settings.model_copy(update={"require_keys": each})).openapi() for each in (False, True))
+    answers = keyed["paths"]["/edits"]["post"]["responses"]
+    assert list(answers["422"]["content"]) == list(answers["401"]["content"]) == ["application/problem+json"]
+    assert "422" not in keyed["paths"]["/v1/completions"]["post"]["responses"]
+    open_paths = [
+        path for path, operations in keyed["paths"].items() if "security" not in operations.get("get", {"security": 1})
+    ]
+    assert open_paths == ["/livez", "/readyz", "/metrics"]
+    assert "securitySchemes" not in plain["components"]

@@ -11,7 +11,7 @@ import torch
 
 from editor_core.export import model_folder
 from service.bootstrap import Resources
-from service.errors import NotExported, WrongModel
+from service.errors import NotExported, StorageUnavailable, WrongModel
 from service.ledger.lease import Lease
 from service.settings import Settings
 from service.worker.export import hf
@@ -48,7 +48,7 @@ async def test_a_ledger_that_is_not_begun_has_nothing_to_take(tiny: Settings, tm
 
 async def test_a_database_without_a_ledger_is_named_as_such(tiny: Settings, servers: Servers, tmp_path: Path) -> None:
     other = tiny.model_copy(update={"database_url": servers.admin_url})
-    with pytest.raises(NotExported, match="errata migrate"):
+    with pytest.raises(StorageUnavailable, match="errata migrate"):
         await export(other, tmp_path / "taken")
 
 

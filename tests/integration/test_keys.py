@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from service.api import access as door
 from service.api.app import create_app
 from service.bootstrap import Resources
-from service.domain.access import Scope
+from service.cli.main import app as command
+from service.domain.access import Scope, parts
 from service.errors import NotFound
 from service.ledger import access
 from service.settings import Settings
+from tests.conftest import Servers
 
 
 @pytest.fixture
@@ -51,7 +57,59 @@ async def test_a_key_opens_what_its_scopes_say(client: httpx.AsyncClient, resour
     assert (await client.get("/stats", headers=shown_as(generate + "0"))).status_code == 401
 
 
-async def test_a_revoked_key_opens_nothing(
+ANY = set(Scope)
+OPENED_BY = {
+    "POST /edits": {Scope.EDIT},
+    "GET /edits": ANY,
+    "GET /edits/{edit_id}": ANY,
+    "GET /edits/{edit_id}/history": ANY,
+    "DELETE /edits/{edit_id}": {Scope.ROLLBACK},
+    "POST /rollback": {Scope.ROLLBACK},
+    "POST /rebuild": {Scope.ROLLBACK},
+    "GET /operations": ANY,
+    "GET /operations/{operation_id}": ANY,
+    "GET /generate": {Scope.GENERATE},
+    "POST /generate": {Scope.GENERATE},
+    "POST /v1/completions": {Scope.GENERATE},
+    "POST /v1/chat/completions": {Scope.GENERATE},
+    "GET /v1/models": {Scope.GENERATE},
+    "GET /v1/models/{model}": {Scope.GENERATE},
+    "GET /revisions": ANY,
+    "GET /stats": ANY,
+    "GET /livez": ANY,
+    "GET /readyz": ANY,
+    "GET /metrics": ANY,
+}
+
+
+async def test_every_route_opens_for_its_scopes_and_no_other(client: httpx.AsyncClient, resources: Resources) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    assert {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods} == set(OPENED_BY)
+    for scope in Scope:
+        _, shown = await access.add_key(resources.database, scope.value, [scope])
+        for route, scopes in OPENED_BY.items():
+            method, path = re.sub(r"{\w+}", "1", route).split()
+            answer = await client.request(method, path, headers=shown_as(shown))
+            assert (answer.status_code != 403) == (scope in scopes | {Scope.ADMIN}), (scope, route, answer.text)
+            assert answer.status_code != 401
+
+
+async def test_a_revoked_key_opens_nothing_from_when_it_is_said(
+    client: httpx.AsyncClient, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "BELIEVED_FOR_S", 3600.0)
+    key, shown = await access.add_key(resources.database, "reader", [Scope.GENERATE])
+    assert (await client.get("/stats", headers=shown_as(shown))).status_code == 200
+    await access.revoke_key(resources.database, key.id)
+    async with asyncio.timeout(60):
+        while not await resources.revoked.publish(key.id):  # until the api listens
+            pass
+        while (await client.get("/stats", headers=shown_as(shown))).status_code == 200:
+            pass
+    assert (await client.get("/stats", headers=shown_as(shown))).status_code == 401
+
+
+async def test_a_revoked_key_opens_nothing_when_nobody_says_so(
     client: httpx.AsyncClient, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door, "BELIEVED_FOR_S", -1.0)
@@ -68,3 +126,43 @@ async def test_keys_are_listed_without_their_secrets(resources: Resources) -> No
     [found] = await access.list_keys(resources.database)
     assert (found.id, found.scopes) == (key.id, (Scope.GENERATE, Scope.EDIT))
     assert shown.rpartition("_")[2] not in repr(found)
+
+
+@pytest.fixture
+def errata(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command, over this test's database."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("REDIS_URL", settings.redis_url)
+    return lambda *arguments: CliRunner().invoke(command, ["keys", *arguments])
+
+
+def test_the_command_makes_lists_and_revokes(errata: Callable[..., Result]) -> None:
+    added = errata("add", "Ann", "--scope", "edit", "--scope", "generate")
+    shown = added.stdout.strip()  # the key and nothing else: KEY=$(errata keys add Ann)
+    id, _ = parts(shown) or ("", "")
+    assert id in added.stderr
+    assert all(each in errata("list").stdout for each in (id, "Ann", "generate, edit"))
+    assert errata("revoke", shown).exit_code == 0  # whoever finds a key somewhere can end it
+    again = errata("revoke", id)
+    assert (again.exit_code, "no key" in again.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["add", "Ann", "--scope", "everything"], 2, "'rollback'"),
+        (["add", " "], 1, "1 to 100 characters"),
+        (["add", "x" * 101], 1, "1 to 100 characters"),
+        (["revoke", "[red]nobody"], 1, "no key [red]nobody"),
+        (["list"], 0, "errata keys add"),
+    ],
+)
+def test_the_command_says_what_is_wrong(errata: Callable[..., Result], arguments: list[str], code: int, said: str) -> None:
+    result = errata(*arguments)
+    assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+def test_the_command_says_when_there_are_no_tables(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", servers.admin_url)
+    result = CliRunner().invoke(command, ["keys", "list"])
+    assert (result.exit_code, "errata migrate" in result.output) == (1, True), result.output

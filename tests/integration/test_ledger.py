@@ -242,7 +242,10 @@ async def test_each_revision_is_hash_chained_to_the_one_before(resources: Resour
     assert first.previous_hash == base.row_hash
     edits = edits_hash((record.id, record.edit.content()) for record in batch.edits)
     assert first.edits_hash == edits
-    assert first.events_hash == events_hash((record.id, "applied") for record in batch.edits)
+    async with resources.database.transaction() as work:
+        events = await work.repository.events_of(1)
+    assert first.events_hash == events_hash(events.values())
+    assert {edit_id: each.event for edit_id, each in events.items()} == {each.id: "applied" for each in batch.edits}
     assert [base.row_hash, first.row_hash] == [row_hash(base), row_hash(first)]
     for altered in ({"passes": 9}, {"actor": "somebody"}, {"fingerprint": "0" * 64}, {"statistics_hash": "0" * 64}):
         assert row_hash(replace(first, **altered)) != first.row_hash
@@ -260,6 +263,10 @@ async def test_each_revision_is_hash_chained_to_the_one_before(resources: Resour
         "UPDATE edits SET prompt = 'another'",
         "UPDATE edits SET target = 'another'",
         "DELETE FROM edits",
+        "UPDATE submissions SET idempotency_key = NULL",
+        "DELETE FROM submissions",
+        "DELETE FROM batches",
+        "DELETE FROM operations",
         "TRUNCATE edits CASCADE",
     ],
 )

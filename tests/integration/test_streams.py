@@ -51,6 +51,23 @@ async def test_answers_reach_the_api_that_asked(resources: Resources) -> None:
     assert await resources.generation.replies("api-2", "0", 10) == []
 
 
+async def test_what_is_finished_is_not_kept(resources: Resources) -> None:
+    keys, questions = Keys(resources.settings.redis_prefix), resources.generation.questions("w1")
+    await resources.generation.ask(REQUEST)
+    [(entry, _)] = await questions.read(count=10, block_ms=10)
+    await questions.done(entry)
+    assert await resources.redis.xlen(keys.generate) == 0
+    heard = "0"
+    for piece in range(5):
+        await resources.generation.reply("api-1", GenerateReply("r1", text=str(piece)))
+        [(heard, _)] = await resources.generation.replies("api-1", heard, 10)
+    assert await resources.redis.xlen(keys.replies("api-1")) <= 2
+
+
+async def test_many_at_once_wait_for_a_connection(resources: Resources) -> None:
+    assert all(await asyncio.gather(*(resources.redis.ping() for _ in range(300))))
+
+
 async def test_a_worker_that_goes_silent_is_no_longer_counted(resources: Resources) -> None:
     status = WorkerStatus("w1", 1, "ready", "ready", "m", 0, True, 0)
     await resources.presence.announce(status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.domain.access import Scope, is_open, needed, new_key, parts
+from service.domain.access import Scope, counted_as, is_open, needed, new_key, parts
 from service.settings import Settings
 
 
@@ -56,3 +56,20 @@ def test_every_request_needs_what_it_does(method: str, path: str, scope: Scope |
 )
 def test_keys_are_off_on_loopback_alone(host: str, published: str, required: bool) -> None:
     assert Settings(api_host=host, published_host=published).keys_required == required
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "/generate", Scope.GENERATE),
+        ("POST", "/v1/completions", Scope.GENERATE),
+        ("GET", "/v1/models", None),
+        ("POST", "/edits", Scope.EDIT),
+        ("DELETE", "/edits/3", Scope.EDIT),
+        ("POST", "/rollback", Scope.EDIT),
+        ("GET", "/edits/3", None),
+        ("GET", "/metrics", None),
+    ],
+)
+def test_asking_and_changing_count_and_reading_does_not(method: str, path: str, kind: Scope | None) -> None:
+    assert counted_as(method, path) == kind

@@ -70,6 +70,13 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.api_url == "http://127.0.0.1:8321"
 
 
+@pytest.mark.parametrize("rate", ["many", "0/minute", "5/fortnight", "5/second;"])
+def test_a_rate_that_cannot_be_meant_is_refused(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, rate: str) -> None:
+    monkeypatch.setenv("ERRATA_RATE_LIMIT_EDITS", rate)
+    result = runner.invoke(app, ["keys", "list"])
+    assert (result.exit_code, "rate_limit_edits" in result.output) == (1, True), result.output
+
+
 def test_postgres_urls_of_every_common_form_are_understood() -> None:
     for url in ("postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg://u@h/d"):
         assert driver_url(url) == "postgresql+psycopg://u@h/d"

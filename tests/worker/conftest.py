@@ -14,7 +14,7 @@ from service.domain.edits import EditRecord, NewEdit
 from service.domain.operations import NewOperation, OperationKind, OperationRecord
 from service.domain.revisions import Revision
 from service.ledger import batches, lease, operations, read
-from service.ledger.submit import submit
+from service.ledger.submit import Submission, submit
 from service.settings import Settings
 from service.worker.applying import Applying
 from service.worker.model_thread import ModelThread
@@ -68,9 +68,12 @@ class Desk:
         await lease.release(self.database, self.held)
         await self.start()
 
+    async def accept(self, *facts: NewEdit) -> Submission:
+        return await submit(self.database, facts, idempotency_key=None, max_queued_edits=1000)
+
     async def edit(self, *facts: NewEdit) -> list[EditRecord]:
         """One batch, carried to its commit."""
-        accepted = await submit(self.database, facts, idempotency_key=None, max_queued_edits=1000)
+        accepted = await self.accept(*facts)
         batch = await batches.claim(self.database, self.held, 50)
         assert batch is not None
         await self.applying.apply(self.held, batch)

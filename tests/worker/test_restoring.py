@@ -47,11 +47,30 @@ async def test_a_restart_reads_nothing_from_before_the_newest_checkpoint(new_des
 async def test_past_a_damaged_checkpoint_the_one_before_it_is_used(new_desk: NewDesk, mode: str) -> None:
     desk = await new_desk(mode, checkpoint_every=3)
     await some_revisions(desk, 6)
-    flip_a_byte(desk.objects, (await read.checkpoints(desk.database))[6])
+    damaged = (await read.checkpoints(desk.database))[6]
+    flip_a_byte(desk.objects, damaged)
     head = await desk.head()
     await desk.restart()
     assert await desk.head() == head
     assert desk.resident.editor.statistics.summaries()
+    assert whole(desk.objects, damaged)
+
+
+@pytest.mark.parametrize("mode", ["slots", "matrix"])
+async def test_a_rollback_whose_source_is_pruned_is_made_again_by_replaying(new_desk: NewDesk, mode: str) -> None:
+    desk = await new_desk(mode, checkpoint_every=2, rollback_window=2, prune_every=1, prune_grace_s=0)
+    await some_revisions(desk, 4)
+    await desk.rollback(4)  # as revision 6
+    for fact in FACTS[4:6]:
+        await desk.edit(fact)
+    known = await read.checkpoints(desk.database)
+    assert min(known) == 6
+    for name in known.values():
+        flip_a_byte(desk.objects, name)
+    head = await desk.head()
+    await desk.restart()
+    assert await desk.head() == head
+    assert all(whole(desk.objects, name) for name in known.values())
 
 
 @pytest.mark.parametrize("mode", ["slots", "matrix"])

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from service.api.answering import DONE, all_answers, event, event_stream, together, while_here
 from service.api.context import Context, Here
 from service.api.generation import Question
+from service.api.openai.answers import ChatCompletionOut, CompletionOut, ModelOut, ModelsOut
 from service.api.openai.schemas import ChatIn, CompletionIn
 from service.api.openai.shapes import ChatShape, CompletionShape, Shape
 from service.domain.messages import GenerateReply
@@ -35,42 +36,40 @@ class ErrorOut(BaseModel):
     error: ErrorBody
 
 
-def _documented(kind: str) -> dict[int | str, dict[str, Any]]:
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorOut} for status in (400, 404, 409, 413, 429, 500, 503, 504)
-    }
-    answer = {"description": kind, "content": {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}}}
-    return {200: answer, 422: {"model": ErrorOut, "description": "Not used here: 400"}, **errors}
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorOut} for status in statuses}
 
 
-@router.post("/completions", responses=_documented("text_completion"), response_class=JSONResponse, summary="Continue a text")
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with stream=true as events of its chunks, the last one being [DONE].",
+        "content": {"text/event-stream": {}},
+    },
+    **_errors(400, 404, 409, 413, 429, 500, 503, 504),
+}
+
+
+@router.post("/completions", responses=RESPONSES, response_model=CompletionOut, summary="Continue a text")
 async def completions(body: CompletionIn, here: Here, request: Request) -> Response:
     """As OpenAI's, with `revisions` beside `system_fingerprint`."""
     model, questions = await _model(here, body.model), body.questions()
-    return await _answered(request, here, body, questions, CompletionShape(model, questions))
+    return await _answered(request, here, body, questions, CompletionShape(model, questions, body.choices_each))
 
 
-@router.post(
-    "/chat/completions", responses=_documented("chat.completion"), response_class=JSONResponse, summary="Answer a conversation"
-)
+@router.post("/chat/completions", responses=RESPONSES, response_model=ChatCompletionOut, summary="Answer a conversation")
 async def chat_completions(body: ChatIn, here: Here, request: Request) -> Response:
     """As OpenAI's, with `revisions` beside `system_fingerprint`."""
     model, questions = await _model(here, body.model), body.questions()
-    return await _answered(request, here, body, questions, ChatShape(model, questions))
+    return await _answered(request, here, body, questions, ChatShape(model, questions, body.choices_each))
 
 
-@router.get("/models", responses={503: {"model": ErrorOut}}, response_class=JSONResponse, summary="What is served")
+@router.get("/models", responses=_errors(503), response_model=ModelsOut, summary="What is served")
 async def models(here: Here) -> Response:
     """One entry for each model that a worker has ready."""
     return JSONResponse({"object": "list", "data": [_entry(name) for name in await here.questions.models()]})
 
 
-@router.get(
-    "/models/{model:path}",
-    responses={404: {"model": ErrorOut}, 503: {"model": ErrorOut}},
-    response_class=JSONResponse,
-    summary="One model",
-)
+@router.get("/models/{model:path}", responses=_errors(404, 503), response_model=ModelOut, summary="One model")
 async def one_model(model: str, here: Here) -> Response:
     """404 for one that is not served."""
     return JSONResponse(_entry(await _model(here, model)))
@@ -94,19 +93,21 @@ async def _model(here: Context, name: str) -> str:
 async def _answered(
     request: Request, here: Context, body: CompletionIn | ChatIn, questions: Sequence[Question], shape: Shape
 ) -> Response:
-    await here.questions.admit(len(questions))
+    await here.questions.admit(len(questions), body.min_revision)
     if body.stream:
-        return await event_stream(request, _events(here, questions, shape, body.wants_usage))
+        events = _events(here, questions, shape, body.wants_usage)
+        return await event_stream(request, events, here.questions.longest_s)
     return JSONResponse(shape.whole(await while_here(request, all_answers(here.questions, questions))))
 
 
 async def _events(here: Context, questions: Sequence[Question], shape: Shape, wants_usage: bool) -> AsyncGenerator[str]:
-    ended: list[GenerateReply] = []
+    ended: dict[int, GenerateReply] = {}
     async with aclosing(together(here.questions, questions, stream=True)) as replies:
         async for index, reply in replies:
             chunk = shape.chunk(index, reply)
             yield event({**chunk, "usage": None} if wants_usage else chunk)
-            ended += [reply] if reply.last else []
+            if reply.last:
+                ended[index] = reply
     if wants_usage:
-        yield event(shape.final_usage(ended))
+        yield event(shape.final_usage([ended[index] for index in range(len(questions))]))
     yield DONE

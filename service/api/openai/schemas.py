@@ -2,61 +2,130 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Tag,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from service.api.generation import Question
-from service.api.schemas import usable
+from service.api.schemas import MIN_REVISION, In
 from service.settings import Settings
 
 _LIMITS = Settings()
 _MOST_CHARS = _LIMITS.max_prompt_tokens * 8
-Text = Annotated[str, Field(max_length=_MOST_CHARS)]
-Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=_LIMITS.max_prompt_tokens)]
+_LENGTH = f"At most {_LIMITS.max_prompt_tokens} tokens, and what the model reads."
 
 
-class _Refusable(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _not_too_long(text: str) -> str:
+    """A guard before anything is tokenised. The limit that counts is one of tokens, which JSON Schema cannot say."""
+    if len(text) > _MOST_CHARS:
+        raise PydanticCustomError("string_too_long", f"must not have more than {_MOST_CHARS} characters")
+    return text
 
 
-class StreamOptions(_Refusable):
+Text = Annotated[str, AfterValidator(_not_too_long)]
+Prompt = Annotated[str, Field(min_length=1), AfterValidator(_not_too_long)]
+Tokens = Annotated[
+    list[Annotated[int, Field(ge=0, lt=2**31)]],
+    Field(min_length=1, max_length=_LIMITS.max_prompt_tokens, description=_LENGTH),
+]
+
+
+def _shape(prompt: Any) -> str:
+    """What a prompt looks like, so that what is wrong with it is said of that shape alone."""
+    if not isinstance(prompt, list):
+        return "<text>"
+    first = prompt[0] if prompt else ""
+    return "<token lists>" if isinstance(first, list) else "<tokens>" if isinstance(first, int | float) else "<texts>"
+
+
+def _one_or_several(value: Any) -> str:
+    return "<several>" if isinstance(value, list) else "<one>"
+
+
+_Many = Field(min_length=1, max_length=_LIMITS.max_choices)
+Prompts = Annotated[
+    Annotated[Prompt, Tag("<text>")]
+    | Annotated[list[Prompt], _Many, Tag("<texts>")]
+    | Annotated[Tokens, Tag("<tokens>")]
+    | Annotated[list[Tokens], _Many, Tag("<token lists>")],
+    Discriminator(_shape),
+]
+
+
+Stops = Annotated[
+    Annotated[str, Field(max_length=400), Tag("<one>")]
+    | Annotated[list[Annotated[str, Field(min_length=1, max_length=400)]], Field(max_length=16), Tag("<several>")],
+    Discriminator(_one_or_several),
+]
+
+
+@dataclass(frozen=True)
+class Only:
+    """Of a field that clients send and that we cannot honour: it may be null, or say what is the case anyway."""
+
+    accepted: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"enum": [self.accepted, None], "description": "Not supported."}
+
+    def _checked(self, value: Any) -> None:
+        if value is not None and (value != self.accepted or isinstance(value, bool)):
+            raise PydanticCustomError("unsupported", "is not supported here")
+
+
+def _unless(flag: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    """JSON Schema of an object whose properties are as given unless the flag is set."""
+    return {"anyOf": [{"properties": properties}, {"properties": {flag: {"const": True}}, "required": [flag]}]}
+
+
+_USAGE_IS_STREAMED = _unless("stream", stream_options={"type": "null"})
+
+
+class StreamOptions(In):
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class _Request(_Refusable):
+class _Request(In):
     """What both kinds of completions have in common."""
 
-    model: str = Field(max_length=500, description="One of those that GET /v1/models lists.")
+    model: str = Field(max_length=500, description='One of those that GET /v1/models lists; "errata" is whatever is served.')
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    n: int | None = Field(None, ge=1, le=_LIMITS.max_choices)
-    stop: str | list[Annotated[str, Field(min_length=1)]] | None = Field(None, max_length=400)
+    n: int | None = Field(None, ge=1, le=_LIMITS.max_choices, description="Answers to each prompt.")
+    stop: Stops | None = Field(None, description="Texts that end the answer and are left out of it.")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    min_revision: int = Field(0, ge=0, le=2**62, description="Ours: wait until a worker serves at least this revision.")
+    min_revision: int = Field(0, ge=0, le=2**62, description=f"Ours. {MIN_REVISION}")
     # Taken, and of no effect on the answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     # Refused unless they say what is the case anyway.
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    frequency_penalty: Annotated[Any, Only(0)] = None
+    presence_penalty: Annotated[Any, Only(0)] = None
+    logit_bias: Annotated[Any, Only({})] = None
 
     @model_validator(mode="after")
-    def _honoured(self) -> Self:
-        if self.frequency_penalty or self.presence_penalty or self.logit_bias:
-            raise PydanticCustomError("unsupported", "penalties and logit_bias are not supported")
+    def _usage_is_streamed(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise PydanticCustomError("invalid_value", "stream_options goes with stream=true")
-        for each in self.stops:
-            usable(each, blank=True)
-        if len(self.stops) > 4:
-            raise PydanticCustomError("too_many", "at most 4 stop sequences")
         return self
 
     @property
@@ -84,39 +153,26 @@ class _Request(_Refusable):
 class CompletionIn(_Request):
     """Body of POST /v1/completions."""
 
-    prompt: (
-        Text
-        | Annotated[list[Text], Field(max_length=_LIMITS.max_choices)]
-        | Tokens
-        | Annotated[list[Tokens], Field(max_length=_LIMITS.max_choices)]
-    )
+    model_config = ConfigDict(json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("echo", max_tokens={"minimum": 1})]})
+
+    prompt: Prompts = Field(description=f"One or several, each a text or token ids. {_LENGTH}")
     max_tokens: int | None = Field(None, ge=0, le=_LIMITS.max_new_tokens)
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
-    best_of: int | None = None
-    suffix: str | None = None
+    best_of: Annotated[Any, Only(1)] = None
+    suffix: Annotated[Any, Only("")] = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.suffix or (self.best_of or 1) not in (1, self.choices_each):
-            raise PydanticCustomError("unsupported", "suffix and best_of are not supported")
+    def _says_something(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
             raise PydanticCustomError("invalid_value", "max_tokens=0 goes with echo=true")
-        if not self.prompts or not all(self.prompts):
-            raise PydanticCustomError("blank", "prompt must not be empty")
-        for each in self.prompts:
-            if isinstance(each, str):
-                usable(each, blank=True)
-        if len(self.prompts) * self.choices_each > _LIMITS.max_choices:
-            raise PydanticCustomError("too_many", f"prompts × n is more than {_LIMITS.max_choices}")
         return self
 
     @property
     def prompts(self) -> list[str | list[int]]:
         """One or many, each a text or token ids."""
         given: Any = self.prompt
-        many = isinstance(given, list) and not (given and isinstance(given[0], int))
-        return list(given) if many else [given]
+        return [given] if _shape(given) in ("<text>", "<tokens>") else list(given)
 
     def questions(self) -> list[Question]:
         """Choice by choice: all of the first prompt, then all of the second."""
@@ -134,7 +190,7 @@ class CompletionIn(_Request):
         ]
 
 
-class TextPart(_Refusable):
+class TextPart(In):
     type: Literal["text"]
     text: Text
 
@@ -145,30 +201,34 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Annotated[
+        Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")], Discriminator(_one_or_several)
+    ]
 
     def plain(self) -> dict[str, str]:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": usable(text, blank=True)}
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class ChatIn(_Request):
     """Body of POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=1000)
+    model_config = ConfigDict(
+        json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("logprobs", top_logprobs={"maximum": 0})]}
+    )
+
+    messages: list[Message] = Field(min_length=1, max_length=1000, description=_LENGTH)
     max_tokens: int | None = Field(None, ge=1, le=_LIMITS.max_new_tokens)
     max_completion_tokens: int | None = Field(None, ge=1, le=_LIMITS.max_new_tokens)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: dict[str, Any] | None = None
-    tools: list[Any] | None = None
+    response_format: Annotated[Any, Only({"type": "text"})] = None
+    tools: Annotated[Any, Only([])] = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.tools or self.response_format not in (None, {"type": "text"}):
-            raise PydanticCustomError("unsupported", "tools and response_format are not supported")
         if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("invalid_value", "top_logprobs goes with logprobs=true")
         turns = [message.plain() for message in self.messages]

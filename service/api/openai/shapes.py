@@ -17,21 +17,27 @@ class Shape(ABC):
 
     kind, prefix = "", ""
 
-    def __init__(self, model: str, questions: Sequence[Question]) -> None:
-        self._model, self._questions = model, questions
+    def __init__(self, model: str, questions: Sequence[Question], choices_each: int) -> None:
+        self._model, self._questions, self._choices_each = model, questions, choices_each
         self._id, self._created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
         self._offsets = [0] * len(questions)
 
     def whole(self, answers: Sequence[GenerateReply]) -> dict[str, Any]:
         choices = [self._choice(index, answer) for index, answer in enumerate(answers)]
-        return {**self._head(self.kind, answers), "choices": choices, "usage": usage(answers)}
+        return {**self._head(self.kind, answers), "choices": choices, "usage": self._usage(answers)}
 
     def chunk(self, index: int, reply: GenerateReply) -> dict[str, Any]:
         return {**self._head(self.chunk_kind, [reply]), "choices": [self._part(index, reply)]}
 
     def final_usage(self, answers: Sequence[GenerateReply]) -> dict[str, Any]:
-        """The chunk after the last choice's end, for those who asked for it."""
-        return {**self._head(self.chunk_kind, answers), "choices": [], "usage": usage(answers)}
+        """The chunk after the last choice's end, for those who asked for it. Takes the last replies in the choices' order."""
+        return {**self._head(self.chunk_kind, answers), "choices": [], "usage": self._usage(answers)}
+
+    def _usage(self, answers: Sequence[GenerateReply]) -> dict[str, int]:
+        """A prompt counts once, however many answers there are to it."""
+        prompt = sum(each.prompt_tokens for each in answers[:: self._choices_each])
+        said = sum(each.completion_tokens for each in answers)
+        return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
     def _head(self, kind: str, replies: Sequence[GenerateReply]) -> dict[str, Any]:
         revisions = sorted({each for reply in replies for each in reply.revisions or [reply.revision]})
@@ -138,9 +144,3 @@ def _content(reply: GenerateReply) -> dict[str, Any] | None:
 def _token(text: str, logprob: float | None) -> dict[str, Any]:
     """Bytes only where the token is whole characters."""
     return {"token": text, "logprob": logprob, "bytes": None if "�" in text else list(text.encode())}
-
-
-def usage(answers: Sequence[GenerateReply]) -> dict[str, int]:
-    prompt = sum(each.prompt_tokens for each in answers)
-    said = sum(each.completion_tokens for each in answers)
-    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}

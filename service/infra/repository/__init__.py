@@ -13,6 +13,7 @@ from service.infra.repository.integrity import IntegrityRows
 from service.infra.repository.keys import KeyRows
 from service.infra.repository.leases import LeaseRows
 from service.infra.repository.operations import OperationRows
+from service.infra.repository.requests import RequestRows
 from service.infra.repository.revisions import RevisionRows
 
 __all__ = ["Repository"]
@@ -25,6 +26,7 @@ class Repository(
     RevisionRows,
     CheckpointRows,
     OperationRows,
+    RequestRows,
     LeaseRows,
     IntegrityRows,
     KeyRows,

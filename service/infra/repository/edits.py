@@ -150,6 +150,15 @@ class EditRows(Rows):
         )
         return await self._changed(statement) == 1
 
+    async def mark_taught_again(self, outcome: Outcome, revision: int) -> bool:
+        """applied, as it is from now on."""
+        statement = (
+            update(edits)
+            .where(edits.c.id == outcome.edit_id, edits.c.state == EditState.APPLIED.value)
+            .values(revision=revision, answers_after=dict(outcome.after), holds=dict(outcome.holds), finished_at=func.now())
+        )
+        return await self._changed(statement) == 1
+
     async def mark_failed(self, failure: Failure, before: EditState = EditState.APPLYING) -> bool:
         """applying -> failed, or applied -> failed where a rebuild finds that it no longer holds."""
         values: dict[str, Any] = {
@@ -168,12 +177,13 @@ class EditRows(Rows):
         return await self._changed(statement.values(state=state.value, ended_by=revision)) == 1
 
     async def mark_restored(self, applied_at: Mapping[int, int]) -> int:
-        """reverted | superseded | failed -> applied, by edit id at the revision that had applied it; how many were."""
+        """reverted | superseded | failed | applied otherwise -> applied, by edit id as the revision had it that taught it; how
+        many were."""
         restored = 0
         for edit_id, revision in applied_at.items():
             statement = (
                 update(edits)
-                .where(edits.c.id == edit_id, edits.c.state.not_in((EditState.APPLIED.value, *PENDING)))
+                .where(edits.c.id == edit_id, edits.c.state.not_in(PENDING))
                 .values(state=EditState.APPLIED.value, revision=revision, ended_by=None, failure_code=None, failure_detail=None)
             )
             restored += await self._changed(statement)

@@ -76,10 +76,10 @@ class OperationRows(Rows):
         return await self._changed(update(operations).where(applying).values(**values)) == 1
 
     async def _operations(self, statement: Select[Any] | Any) -> list[OperationRecord]:
-        return [_operation(row) for row in (await self._connection.execute(statement)).mappings()]
+        return [operation_of(row) for row in (await self._connection.execute(statement)).mappings()]
 
 
-def _operation(row: RowMapping) -> OperationRecord:
+def operation_of(row: RowMapping) -> OperationRecord:
     asked = NewOperation(
         kind=OperationKind(row["kind"]),
         actor=row["actor"],

@@ -1,0 +1,1 @@
+"""`python -m bench crowd`: more clients than a service can answer, some of whom hang up, and what is left of them."""
