@@ -21,13 +21,15 @@ FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": 
 PLAIN_TRANSFORMERS = """
 import json, sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
-folder, prompt, chat = sys.argv[1], sys.argv[2], sys.argv[3] == "chat"
+folder, said = sys.argv[1], []
 model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-turns = [{"role": "user", "content": prompt}]
-text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False) if chat else prompt
-inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat)
-output = model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-print(json.dumps([tokenizer.decode(output, skip_special_tokens=True), sorted(sys.modules)]))
+for prompt, chat in json.loads(sys.argv[2]):
+    turns = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False) if chat else prompt
+    inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat)
+    output = model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    said.append(tokenizer.decode(output, skip_special_tokens=True))
+print(json.dumps([said, sorted(sys.modules)]))
 """
 
 
@@ -48,9 +50,9 @@ def says(service: Service, prompt: str, chat: bool) -> str:
     return str(answer.json()["text"])
 
 
-def elsewhere(folder: Path, prompt: str, chat: bool) -> str:
+def elsewhere(folder: Path, questions: list[tuple[str, bool]]) -> list[str]:
     """What the folder says in a process of its own, away from this code."""
-    arguments = [str(folder.resolve()), prompt, "chat" if chat else "plain"]
+    arguments = [str(folder.resolve()), json.dumps(questions)]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_TRANSFORMERS, *arguments],
@@ -62,7 +64,7 @@ def elsewhere(folder: Path, prompt: str, chat: bool) -> str:
     )
     said, modules = json.loads(done.stdout.splitlines()[-1])
     assert not [name for name in modules if name.split(".")[0] in ("editor_core", "service")]
-    return str(said)
+    return list(said)
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_slots_are_taken_away_at_the_head_and_at_an_earlier_revision(slots: Serv
 
     output = exported(slots, tmp_path / "head", "--format", "hf")
     assert "mlp_bias true" in output
-    assert [elsewhere(tmp_path / "head", *question) for question in questions] == said[1]
+    assert elsewhere(tmp_path / "head", questions) == said[1]
     exported(slots, tmp_path / "earlier", "--format", "hf", "--revision", "1", "--custom-code")
     code = {"pretrained_model_name_or_path": tmp_path / "earlier", "trust_remote_code": True}
     assert _answers(AutoModelForCausalLM.from_pretrained(**code), AutoTokenizer.from_pretrained(**code), questions) == said[0]
@@ -113,7 +115,7 @@ def test_matrices_are_taken_away_whole_or_as_an_adapter(
     said = [says(service, *question) for question in questions]
 
     exported(service, tmp_path / "whole", "--format", "hf")
-    assert elsewhere(tmp_path / "whole", *questions[0]) == said[0]
+    assert elsewhere(tmp_path / "whole", questions) == said
     assert "0.00% in total" in exported(service, tmp_path / "adapter", "--format", "lora", "--rank", "64")
     base = AutoModelForCausalLM.from_pretrained(tiny_folder)
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
