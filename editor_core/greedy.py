@@ -47,7 +47,7 @@ def continued(
 
     Every passage's spans are of one length, with their last token the last of the sequence.
     """
-    ends = _end_tokens(model)
+    ends = end_tokens(model)
     said: dict[int, list[int]] = {}
     for passage in passages:
         said |= {index: [] for index in passage.chosen}
@@ -91,7 +91,7 @@ def _continue(
         ids, position_ids = tokens[:, None], positions
 
 
-def _end_tokens(model: Any) -> frozenset[int]:
+def end_tokens(model: Any) -> frozenset[int]:
     """The tokens at which the model's own `generate` stops."""
     ends = model.generation_config.eos_token_id
     return frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)

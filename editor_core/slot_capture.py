@@ -191,32 +191,15 @@ def captured(
         labels, offsets = _labels(examples, passage, done)
         if not bool((offsets >= 0).any()):
             continue
-        with ExitStack() as stack, torch.enable_grad():
-            stack.enter_context(frozen(model))
-            stack.enter_context(grouped_attention(model))
-            if quick:
-                stack.enter_context(quick_products(passage.ids.device))
-            stack.enter_context(from_block(model, modules[0].name, passage))
-            taps = {each.name: Tap(passage.read) for each in modules}
-            for each in modules:
-                stack.callback(each.module.register_forward_hook(taps[each.name]).remove)
-            answers = labels != IGNORED_LABEL
-            logits = answer_logits(model, Span(passage.inputs(), labels), answers, stack)
-            wanted = labels[answers].to(logits.device)
-            loss, certain = answer_loss(logits, wanted)
-            if not bool(torch.isfinite(loss).all()):
-                raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
-            slopes = torch.autograd.grad(loss.sum(), [tap.output for tap in taps.values() if tap.output is not None])
+        taps, slopes, loss, certain = _differentiated(model, modules, passage, labels, quick)
         for (name, tap), slope in zip(taps.items(), slopes, strict=True):
             assert tap.keys is not None
             inputs[name].append(tap.keys)
             gradients[name].append(slope[passage.read.to(slope.device)].float())
-        row = torch.tensor(passage.chosen)
-        read = passage.read.cpu()
+        row, read = torch.tensor(passage.chosen), passage.read.cpu()
         owners.append(row[:, None].expand(-1, read.shape[1])[read])
         positions.append(passage.positions.cpu()[read])
-        loss, certain = loss.detach().cpu(), certain.cpu()
-        mine = answers.nonzero()[:, 0].cpu()
+        mine = (offsets >= 0).nonzero()[:, 0]
         losses[row] = torch.zeros(len(row)).index_add_(0, mine, loss)
         confidence[row] = torch.ones(len(row)).scatter_reduce_(0, mine, certain, "amin")
         sure |= zip(zip(row[mine].tolist(), offsets[offsets >= 0].tolist(), strict=True), certain.tolist(), strict=True)
@@ -229,6 +212,29 @@ def captured(
         confidence,
         sure,
     )
+
+
+def _differentiated(
+    model: nn.Module, modules: Sequence[EditedModule], passage: Passage, labels: torch.Tensor, quick: bool
+) -> tuple[dict[str, Tap], tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]:
+    """One passage: by module its tap and the slope of its output (B × A × d_out), and of every label its loss in nats and its
+    probability as `answer_loss` has it, on the CPU."""
+    with ExitStack() as stack, torch.enable_grad():
+        stack.enter_context(frozen(model))
+        stack.enter_context(grouped_attention(model))
+        if quick:
+            stack.enter_context(quick_products(passage.ids.device))
+        stack.enter_context(from_block(model, modules[0].name, passage))
+        taps = {each.name: Tap(passage.read) for each in modules}
+        for each in modules:
+            stack.callback(each.module.register_forward_hook(taps[each.name]).remove)
+        answers = labels != IGNORED_LABEL
+        logits = answer_logits(model, Span(passage.inputs(), labels), answers, stack)
+        loss, certain = answer_loss(logits, labels[answers].to(logits.device))
+        if not bool(torch.isfinite(loss).all()):
+            raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
+        slopes = torch.autograd.grad(loss.sum(), [tap.output for tap in taps.values() if tap.output is not None])
+    return taps, slopes, loss.detach().cpu(), certain.cpu()
 
 
 def _labels(examples: Sequence[Example], passage: Passage, done: Container[Token]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ A service sums in another order in other company, so where two tokens are as goo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from bench.endurance.questions import Question
 from editor_core.draft import Draft
+from editor_core.greedy import end_tokens
 from editor_core.texts import Format, rendered, token_ids
 from service.bootstrap import build
 from service.ledger import read
@@ -75,7 +76,7 @@ def doubt(model: Any, tokenizer: Any, claim: Claim) -> str:
     format: Format = "chat" if question.chat else "plain"
     ids, cache = token_ids(tokenizer, rendered(tokenizer, question.prompt, format), format), None
     draws = None if question.seed is None else torch.Generator().manual_seed(question.seed)
-    ends = _end_tokens(model)
+    ends = end_tokens(model)
     for _ in range(question.max_tokens):
         output = model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
@@ -124,8 +125,3 @@ def _ended(claim: Claim, text: str, reason: str) -> str:
     if (text, reason) == (claim.text, claim.finish_reason):
         return ""
     return f"said {claim.text!r} and ended by {claim.finish_reason!r}, but it is {text!r} and {reason!r}"
-
-
-def _end_tokens(model: Any) -> set[int]:
-    ends: int | Iterable[int] | None = model.generation_config.eos_token_id
-    return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)

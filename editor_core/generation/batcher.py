@@ -17,6 +17,7 @@ import torch
 from editor_core.generation.reading import Piece, Reader, reader_for
 from editor_core.generation.sampling import Scored, chosen, scored
 from editor_core.generation.sequence import Sequence
+from editor_core.greedy import end_tokens
 
 
 class Batcher:
@@ -32,7 +33,7 @@ class Batcher:
         self._model = model
         self._reader: Reader = reader_for(model)
         self._rows, self._kept_tokens, self._prefill_tokens = rows, kept_tokens, prefill_tokens
-        self._ends = _end_tokens(model)
+        self._ends = end_tokens(model)
         self.holding = False
         self.waiting: deque[Sequence] = deque()
         self.filling: list[Sequence] = []
@@ -170,9 +171,3 @@ class Batcher:
     def _take_row(self, sequence: Sequence, row: int) -> None:
         self._reader.move(sequence.row, row, sequence.read)
         sequence.row = row
-
-
-def _end_tokens(model: Any) -> frozenset[int]:
-    """The tokens at which the model's own `generate` stops."""
-    ends = model.generation_config.eos_token_id
-    return frozenset(() if ends is None else (ends,) if isinstance(ends, int) else ends)
