@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## install, start everything, post the demo facts, lea
 	@$(RUN)/errata demo
 
 test: $(VENV)/.installed-dev  ## install and run all tests, with a real Postgres and a real Valkey
-	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 install: $(VENV)/.installed  ## the environment alone
 

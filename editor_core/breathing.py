@@ -23,7 +23,7 @@ _between: ContextVar[Between | None] = ContextVar("between", default=None)
 def breathing(between: Between) -> Iterator[None]:
     """For as long as the block lasts, `between` is called at every breathing point that this thread comes to.
 
-    It is not called from within itself, and must not raise: an error would end what it interrupts.
+    It is not called from within itself. An error that it raises ends what it interrupts.
     """
     token = _between.set(between)
     try:

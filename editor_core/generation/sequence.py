@@ -15,11 +15,18 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What is new of a sequence: text, its tokens with where each begins in the whole text, and whether it has ended."""
+    """What is new of a sequence, and how it stands: it may go on while somebody is told.
+
+    tokens     the new text's, with where each begins in the whole text
+    said       how many tokens there are by now
+    versions   of the weights that had a part in it so far, in order
+    """
 
     text: str
     tokens: tuple[tuple[int, Scored], ...]
     finish_reason: FinishReason | None
+    said: int
+    versions: tuple[int, ...]
 
 
 class Sequence:
@@ -91,4 +98,4 @@ class Sequence:
             tokens.append((start, self.said[self._told_tokens]))
             self._told_tokens += 1
         text, self._told_text = self._text.text[self._told_text : until], max(until, self._told_text)
-        return News(text, tuple(tokens), self.finish_reason)
+        return News(text, tuple(tokens), self.finish_reason, len(self.said), tuple(self.versions))

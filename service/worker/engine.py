@@ -17,6 +17,7 @@ from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
 
 log = structlog.get_logger()
+Told = list[tuple[Sequence, News]]
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +46,7 @@ class Engine:
         self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
         self._owed_s = 0.0  # of the model's time, to the answers
         self._holding = False
+        self._under_way = 0  # sequences that hold a row, or are about to: the batcher itself may be at a step
         thread.readers = self
 
     @property
@@ -86,7 +88,7 @@ class Engine:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.drain_limit_s), self._stepped:
-                    await self._stepped.wait_for(lambda: not self._under_way())
+                    await self._stepped.wait_for(lambda: not self._under_way)
             metrics.DRAIN_SECONDS.observe(time.perf_counter() - began)
             yield
         finally:
@@ -94,15 +96,26 @@ class Engine:
             self._wake.set()
 
     async def run(self) -> None:
-        """For as long as the worker serves."""
+        """For as long as the worker serves. The next step has begun before anybody is told of the last."""
         self._batcher = await self._thread.answer(self._new_batcher)
+        told: Told = []
         while True:
-            if not self._arrived and not self._cancelled and not self._can_go_on():
-                self._wake.clear()
-                await self._tell_waiters()
-                self._count()
+            step = asyncio.ensure_future(self._next_step()) if self._wants_step() else None
+            await asyncio.sleep(0)  # on its way
+            for sequence, news in told:
+                self._tell(sequence, news)
+            self._count()
+            await self._tell_waiters()
+            if step is not None:
+                told = await step
+                continue
+            told = []
+            self._wake.clear()
+            if not self._wants_step():
                 await self._wake.wait()
-            await self._go_on()
+
+    def _wants_step(self) -> bool:
+        return bool(self._arrived or self._cancelled or self._can_go_on())
 
     def _new_batcher(self) -> Batcher:
         settings = self._settings
@@ -113,13 +126,17 @@ class Engine:
             prefill_tokens=settings.prefill_tokens,
         )
 
-    async def _go_on(self) -> None:
-        """One step, and what comes of it. A step that fails takes its sequences with it, not the worker."""
+    async def _next_step(self) -> Told:
+        """What comes of one step. A step that fails takes its sequences with it, not the worker."""
+        assert self._batcher is not None
         arrived, self._arrived = self._arrived, []
         cancelled, self._cancelled = self._cancelled, set()
         expired = [id for id, ticket in self._tickets.items() if ticket.deadline < time.time()]
         for id in expired:
             self._fail(id, "generation_timed_out", "the model did not get to the end in time")
+        if not self._holding:
+            coming = self._under_way + len(arrived) + len(self._batcher.waiting)
+            self._under_way = min(coming, self._settings.max_running)
         try:
             told = await self._thread.answer(self._step, arrived, cancelled | set(expired), self._holding, time.perf_counter())
         except Exception as error:  # askers must hear of it, whatever it is
@@ -128,13 +145,11 @@ class Engine:
             self._arrived.clear()  # whoever came meanwhile is told as well
             for id in list(self._tickets):
                 self._fail(id, "generation_failed", f"{type(error).__name__}: {error}")
-            return
-        for sequence in told:
-            self._tell(sequence)
-        self._count()
-        await self._tell_waiters()
+            told = []
+        self._under_way = self._batcher.under_way
+        return told
 
-    def _step(self, arrived: list[Ticket], gone: set[str], holding: bool, asked_at: float) -> list[Sequence]:
+    def _step(self, arrived: list[Ticket], gone: set[str], holding: bool, asked_at: float) -> Told:
         """On the model thread, so the revision read here is the one that answers."""
         assert self._batcher is not None
         began = time.perf_counter()
@@ -143,22 +158,22 @@ class Engine:
         for ticket in arrived:
             self._batcher.add(ticket.sequence)
         self._batcher.remove(gone)
-        told = self._batcher.step(self._resident.revision)
+        told = [(each, each.news()) for each in self._batcher.step(self._resident.revision)]
         # what is still owed stays so, but editing may make up for no more than this one step
         self._owed_s = max(self._owed_s, 0.0) - (time.perf_counter() - began)
         return told
 
-    def _tell(self, sequence: Sequence) -> None:
+    def _tell(self, sequence: Sequence, news: News) -> None:
         ticket = self._tickets.get(sequence.id)
         if ticket is None:
             return  # cancelled during the step
-        news, now = sequence.news(), time.time()
+        now = time.time()
         if not ticket.began_at:
             ticket.began_at = now
             metrics.FIRST_TOKEN_SECONDS.observe(now - ticket.sent_at)
-        elif len(sequence.said) > ticket.tokens:
+        elif news.said > ticket.tokens:
             metrics.INTER_TOKEN_SECONDS.observe(now - ticket.last_token_at)
-        ticket.last_token_at, ticket.tokens = now, len(sequence.said)
+        ticket.last_token_at, ticket.tokens = now, news.said
         if news.finish_reason:
             del self._tickets[sequence.id]
             _record(sequence, ticket, now)
@@ -171,21 +186,19 @@ class Engine:
 
     def _can_go_on(self) -> bool:
         assert self._batcher is not None
-        return bool(self._batcher.under_way or (self._batcher.waiting and not self._holding))
+        return bool(self._under_way or (self._batcher.waiting and not self._holding))
 
     def _wanted(self) -> bool:
-        return bool(self._tickets) and not (self._holding and not self._under_way())
-
-    def _under_way(self) -> int:
-        return self._batcher.under_way if self._batcher is not None else 0
+        return bool(self._tickets) and not (self._holding and not self._under_way)
 
     async def _tell_waiters(self) -> None:
         async with self._stepped:
             self._stepped.notify_all()
 
     def _count(self) -> None:
-        metrics.REQUESTS_RUNNING.set(self._under_way())
-        metrics.REQUESTS_WAITING.set(len(self._tickets) - self._under_way())
+        running = min(self._under_way, len(self._tickets))
+        metrics.REQUESTS_RUNNING.set(running)
+        metrics.REQUESTS_WAITING.set(len(self._tickets) - running)
 
 
 def _record(sequence: Sequence, ticket: Ticket, now: float) -> None:

@@ -88,7 +88,8 @@ class Worker:
             self._state, self._detail = "draining", "finishing what was begun"
             log.info("draining")
             following.drain()
-            await asyncio.wait({writing}, timeout=DRAIN_TIMEOUT_S)
+            if serving is not None:  # else there is nothing yet that anybody waits for
+                await asyncio.wait({writing}, timeout=DRAIN_TIMEOUT_S)
             await generations.drain(DRAIN_TIMEOUT_S)
             raise
         finally:

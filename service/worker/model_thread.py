@@ -43,6 +43,7 @@ class ModelThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._steps: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._breathed_at = self._answered_s = 0.0
+        self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Answers may be given in its breaths, so it must not touch the model that answers."""
@@ -76,6 +77,8 @@ class ModelThread:
                 await self.readers.turn()
 
     def close(self) -> None:
+        """What is under way ends at its next breathing point: nobody waits for it any more."""
+        self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _in_turn(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -92,6 +95,8 @@ class ModelThread:
             self._is_due()
 
     def _breathe(self) -> None:
+        if self._closed:
+            raise asyncio.CancelledError
         if self._is_due() and self._steps:
             began = time.perf_counter()
             self._answer_next()

@@ -78,11 +78,11 @@ class Telling:
         reply = GenerateReply(
             id=sequence.id,
             text=self._text,
-            revision=sequence.versions[-1],
+            revision=news.versions[-1],
             prompt_tokens=len(sequence.ids),
-            completion_tokens=len(sequence.said),
+            completion_tokens=news.said,
             finish_reason=news.finish_reason or "",
-            revisions=list(sequence.versions),
+            revisions=list(news.versions),
             tokens=None if self._request.logprobs is None else [self._token(each, at) for at, each in self._tokens],
             echoed=None if self._echo_told else self._echoed(),
         )

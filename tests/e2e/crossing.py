@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -55,8 +56,8 @@ class Crossing:
         self.running: dict[str, ForkServerProcess] = {}
 
     def start(self, part: str, failpoint: str = "", **more: str) -> None:
-        environment = {**self.environment, **more, "ERRATA_FAILPOINTS": failpoint}
-        self.running[part] = parts.start(part, environment, str(self.log))
+        environment = {**os.environ, **self.environment, **more, "ERRATA_FAILPOINTS": failpoint}
+        self.running[part] = parts.start([part], environment, str(self.log))
 
     def dead(self, part: str) -> bool:
         code = self.running[part].exitcode

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import httpx
+import parts
+import psutil
 
 WAIT_S = 300.0  # generous: a shared machine may be ten times slower than it was
 
@@ -33,6 +34,10 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S)
     raise AssertionError(f"waited {timeout_s:.0f} s in vain for {what}")
 
 
+def send(process: ForkServerProcess, number: signal.Signals) -> None:
+    psutil.Process(process.pid).send_signal(number)
+
+
 class Service:
     """An api and a worker as child processes."""
 
@@ -41,12 +46,11 @@ class Service:
         self.environment = {**os.environ, **environment, "ERRATA_API_PORT": str(port), "ERRATA_WORKER_METRICS_PORT": "0"}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
         self.log = folder / "service.log"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, ForkServerProcess] = {}
 
     def start(self, part: str) -> None:
-        with self.log.open("ab") as output:
-            command = [sys.executable, "-m", "service.cli", part]
-            self.processes[part] = subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+        self.log.touch()
+        self.processes[part] = parts.start([part], self.environment, str(self.log))
 
     def start_all(self) -> None:
         self.start("api")
@@ -54,11 +58,18 @@ class Service:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        wait_for(self._ready, f"the service to be ready; log: {self.log}")
+        """However long it takes (a first start reads the unedited model), as long as the log says that it goes on."""
+        written, heard_at = 0, time.monotonic()
+        while not self._ready():
+            size, now = self.log.stat().st_size, time.monotonic()
+            if size > written:
+                written, heard_at = size, now
+            assert now - heard_at < WAIT_S, f"{WAIT_S:.0f} s without news from the service; log: {self.log}"
+            time.sleep(0.05)
 
     def _ready(self) -> bool:
         for part, process in self.processes.items():
-            assert process.poll() is None, f"{part} ended with {process.returncode}:\n{self.log.read_text()[-3000:]}"
+            assert process.exitcode is None, f"{part} ended with {process.exitcode}:\n{self.log.read_text()[-3000:]}"
         try:
             return self.http.get("/readyz").status_code == 200
         except httpx.TransportError:
@@ -66,8 +77,10 @@ class Service:
 
     def end(self, part: str, number: signal.Signals) -> int:
         process = self.processes.pop(part)
-        process.send_signal(number)
-        return process.wait(60)
+        send(process, number)
+        process.join(60)
+        assert process.exitcode is not None, f"{part} goes on 60 s after {number.name}; log: {self.log}"
+        return process.exitcode
 
     def stop(self) -> None:
         for part in list(self.processes):

@@ -15,8 +15,6 @@ from service_processes import Service, free_port
 
 from bench.peers import PEERS
 
-pytest.importorskip("locust", reason="with the extra of the long measurements: pip install -c constraints.txt -e '.[bench]'")
-
 Start = Callable[..., Service]
 
 
@@ -66,6 +64,9 @@ def test_an_endurance_run_judges_every_answer(new_tiny_service: Start, tmp_path:
 
 
 def test_a_crowd_leaves_nothing_behind(new_tiny_service: Start, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "locust", reason="with the extra of the long measurements: pip install -c constraints.txt -e '.[bench]'"
+    )
     port = free_port()
     service = new_tiny_service(ERRATA_MAX_WAITING_GENERATIONS="4")
     service.environment["ERRATA_WORKER_METRICS_PORT"] = str(port)

@@ -87,8 +87,8 @@ def test_a_second_worker_waits_serves_and_takes_over(new_tiny_service: Callable[
     assert sum(each["writer"] for each in service.stats()["workers"]) == 1
     service.wait_until_applied(service.post(FACTS[:1]))
     wait_for(lambda: {each["revision"] for each in service.stats()["workers"]} == {2}, "the reader to follow")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     service.wait_until_applied(service.post(FACTS[1:2]))
     assert service.stats()["head"]["number"] == 3
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import parts
 import pytest
 from service_processes import Service
 
@@ -41,6 +42,5 @@ def test_schemathesis_finds_nothing_in_the_whole_description(service: Service, t
 
 
 def _key(service: Service) -> str:
-    command = [sys.executable, "-m", "service.cli", "keys", "add", "test", "--scope", "admin"]
-    said = subprocess.run(command, env=service.environment, capture_output=True, text=True, check=True)
+    said = parts.errata(service.environment, "keys", "add", "test", "--scope", "admin")
     return next(word for word in said.stdout.split() if word.startswith("errata_"))

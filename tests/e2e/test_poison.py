@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 
-from service_processes import Service, wait_for
+from service_processes import Service, send, wait_for
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
 POISON = "number 2 on"
@@ -20,7 +20,7 @@ def test_an_edit_that_kills_the_worker_fails_alone_and_its_mates_are_applied(new
 
     def finished() -> bool:
         nonlocal deaths
-        if service.processes["worker"].poll() is not None:
+        if service.processes["worker"].exitcode is not None:
             deaths += 1
             service.start("worker")
         return all(edit["state"] not in ("accepted", "applying") for edit in service.edits())
@@ -45,14 +45,14 @@ def test_a_writer_paused_past_its_lease_fails_at_the_commit_point_and_stands_dow
     service.wait_until_ready()
     service.wait_until_applied(service.post(FACTS[:2]))
     head = service.stats()["head"]
-    paused.send_signal(signal.SIGCONT)
+    send(paused, signal.SIGCONT)
     wait_for(lambda: "lease lost" in service.log.read_text(), "the paused writer to find out")
     assert service.stats()["head"] == head
     paused.kill()
-    paused.wait()
+    paused.join()
 
 
-def _wait_until_stopped(process: subprocess.Popen[bytes]) -> None:
+def _wait_until_stopped(process: ForkServerProcess) -> None:
     def stopped() -> bool:
         with open(f"/proc/{process.pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] == "T"

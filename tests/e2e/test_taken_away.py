@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import parts
 import pytest
 import torch
 from peft import PeftModel
@@ -33,14 +34,13 @@ print(json.dumps([said, sorted(sys.modules)]))
 """
 
 
-def export(service: Service, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", "export", "--out", str(out), *arguments]
-    return subprocess.run(command, env=service.environment, capture_output=True, text=True, check=False)
+def export(service: Service, out: Path, *arguments: str) -> parts.Done:
+    return parts.errata(service.environment, "export", "--out", str(out), *arguments)
 
 
 def exported(service: Service, out: Path, *arguments: str) -> str:
     done = export(service, out, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert [path.name for path in out.parent.iterdir() if "unfinished" in path.name] == []
     return done.stdout
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
+import parts
 import pytest
 from service_processes import Service, wait_for
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
 
 
-def errata(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, env={**service.environment, "COLUMNS": "160"}, capture_output=True, text=True, check=False)
+def errata(service: Service, *arguments: str) -> parts.Done:
+    return parts.errata(service.environment, *arguments)
 
 
 def done(service: Service, answer: Any) -> dict[str, Any]:

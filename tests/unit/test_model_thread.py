@@ -119,3 +119,12 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_given(thread: Mod
     await job
     await thread.run(given.append, 2)
     assert given == [2]
+
+
+async def test_a_closed_thread_ends_what_is_under_way_at_its_next_breath(thread: ModelThread) -> None:
+    never = threading.Event()
+    job = asyncio.create_task(thread.run(breathing_until, never))
+    await asyncio.sleep(0)
+    thread.close()
+    with pytest.raises(asyncio.CancelledError):
+        await job
