@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -227,9 +228,19 @@ def worker(
         from service.worker.main import run_worker
 
     try:
-        asyncio.run(run_worker(settings))
+        with asyncio.Runner(loop_factory=_quick_loop()) as runner:
+            runner.run(run_worker(settings))
     except ErrataError as error:
         _fail(f"{error.code}: {error.detail}")
+
+
+def _quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, as uvicorn chooses for the api, where there is one; else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 @app.command()

@@ -172,9 +172,11 @@ class GenerationChannel:
     async def replies(self, api_id: str, after: str, block_ms: int) -> list[tuple[str, GenerateReply]]:
         """(entry, reply) that came in after `after`, waiting at most block_ms. Those up to `after` are not kept."""
         stream = self._keys.replies(api_id)
-        if after != "0":
-            await self._redis.xtrim(stream, minid=after, approximate=False)
-        found = await self._redis.xread({stream: after}, count=100, block=block_ms)
+        async with self._redis.pipeline(transaction=False) as pipe:  # one way there and back, for it is gone every token
+            if after != "0":
+                pipe.xtrim(stream, minid=after, approximate=False)
+            pipe.xread({stream: after}, count=100, block=block_ms)
+            *_, found = await pipe.execute()
         return [
             (entry, GenerateReply.from_json(reply))
             for _, entries in _pairs(found)
