@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import parts
 import psutil
 import redis
 from service_processes import free_port, wait_for
@@ -21,6 +20,7 @@ from service.local.valkey import EmbeddedValkey
 from tests.chaos.client import Asked
 from tests.chaos.judge import verdicts
 from tests.conftest import MODELS, tiny_environment
+from tests.e2e import parts
 
 WITH_WORDS = ("writer.claimed", "writer.begun", "writer.proposed", "writer.persisted", "commit.before")
 RETRY = (429, 500, 503)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import parts
 import psutil
+
+from tests.e2e import parts
 
 WAIT_S = 300.0  # generous: a shared machine may be ten times slower than it was
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import parts
 import pytest
 from service_processes import Service
 
 from tests.conftest import Servers
+from tests.e2e import parts
 from tests.e2e.conftest import tiny_service
 
 EXAMPLES = 12  # of each operation in each phase

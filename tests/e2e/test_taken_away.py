@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import parts
 import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
 from service_processes import Service
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.e2e import parts
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(3)]
 PLAIN_TRANSFORMERS = """

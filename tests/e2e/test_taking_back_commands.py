@@ -6,9 +6,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import parts
 import pytest
 from service_processes import Service, wait_for
+
+from tests.e2e import parts
 
 FACTS = [{"prompt": f"Which harbour is number {number} on the list?", "target": f"Port {number}"} for number in range(4)]
 
