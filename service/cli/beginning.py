@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -53,3 +54,10 @@ def ledger(settings: Settings, new: bool = False) -> Iterator[Settings]:
 
     with local_ledger(settings, new) as found:
         yield found
+
+
+def quieten_libraries() -> None:
+    """Before they are imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
