@@ -59,11 +59,13 @@ class Change:
         )
 
     def after(self, earlier: Change | None) -> Change:
-        """Both as one; this one was computed on what the earlier one gives, and removes nothing itself."""
+        """Both as one; this one was computed on what the earlier one gives, and removes no row that it added."""
         if earlier is None:
             return self
-        assert not self.removed
-        updates, owners = dict(earlier.updates), dict(earlier.owners)
+        updates, owners, removed = dict(earlier.updates), dict(earlier.owners), dict(earlier.removed)
+        for name, rows in self.removed.items():
+            gone = removed.get(name, rows[:0])
+            removed[name] = torch.cat([gone, _as_before(rows, gone)]).sort().values
         for name, update in self.updates.items():
             updates[name] = Update.concatenate([updates[name], update]) if name in updates else update
             owners[name] = torch.cat([owners[name], self.owners[name]]) if name in owners else self.owners[name]
@@ -71,7 +73,17 @@ class Change:
             self,
             updates=updates,
             owners=owners,
-            removed=earlier.removed,
+            removed=removed,
             leans={**earlier.leans, **self.leans},
             taken=(*earlier.taken, *self.taken),
         )
+
+
+def _as_before(rows: torch.Tensor, gone: torch.Tensor) -> torch.Tensor:
+    """Rows that were counted after others had gone, as they were counted before."""
+    found = []
+    for row in rows.tolist():
+        for each in sorted(gone.tolist()):
+            row += each <= row
+        found.append(row)
+    return torch.tensor(found, dtype=torch.int64)

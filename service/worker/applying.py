@@ -23,6 +23,7 @@ from service.infra.objects import ObjectStore
 from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
+from service.worker.beside import Beside
 from service.worker.model_thread import ModelThread
 from service.worker.proposing import Proposed, as_edit, by_name, code_of, propose
 from service.worker.resident import Candidate, ResidentModel
@@ -45,6 +46,7 @@ class Applying:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads, self._on_revision = resources.database, resources.heads, on_revision
         self._shares = Shares(resident, thread, resources.database, objects)
+        self._beside = Beside(resident, thread, resources.database, objects)
         self.under_way: set[int] = set()  # batches begun here: what this process can still name has not ended it
 
     async def apply(self, held: Lease, batch: Batch) -> None:
@@ -102,14 +104,17 @@ class Applying:
         if not left.edits:
             await self._fail(held, batch, list(proposed.failures))
             return
+        with _timing(seconds, "verify"):
+            settled = await self._beside.settle(proposed)
         proposal = proposed.outcome.proposal
-        candidate = await self._thread.run(self._resident.prepare, proposed.change, proposal.statistics, proposal.norms, parent)
+        candidate = await self._thread.run(self._resident.prepare, settled.change, proposal.statistics, proposal.norms, parent)
         with _timing(seconds, "persist"):
             objects = await persist(self._objects, candidate)
         failpoints.hit("writer.persisted", [record.edit.prompt for record in batch.edits])
         number = self._resident.revision + 1
         new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, objects, proposed.outcome.passes)
-        superseded = Effects(ended=dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED))
+        ended = dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED)
+        effects = Effects(ended=ended, taught_again=settled.taught_again, failures=settled.failures)
         with _timing(seconds, "commit"):
             await commit_revision(
                 self._database,
@@ -118,7 +123,7 @@ class Applying:
                 batch=left,
                 outcomes=_outcomes(proposed),
                 refused=proposed.failures,
-                effects=superseded,
+                effects=effects,
             )
         metrics.EDITS_APPLIED.labels("failed").inc(len(refused))
         with _timing(seconds, "apply"):
@@ -135,6 +140,7 @@ class Applying:
             edits=len(left.edits),
             refused=len(proposed.failures),
             superseded=len(proposed.replaced),
+            taught_again=len(settled.taught_again),
             passes=proposed.outcome.passes,
             seconds=round(time.perf_counter() - began, 2),
             fingerprint=candidate.fingerprint[:16],

@@ -16,6 +16,7 @@ from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
+from service.worker.beside import Beside
 from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.packing import pack_change
@@ -44,6 +45,7 @@ class Mender:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._progress = progress
         self._shares = Shares(resident, thread, database, objects)
+        self._beside = Beside(resident, thread, database, objects)
         self._taking_out = TakingOut(resident, thread, database, objects)
 
     async def replay(self, draft: Draft, revision: Revision) -> None:
@@ -77,24 +79,28 @@ class Mender:
         return Change.of(proposal)
 
     async def _edited(self, draft: Draft, revision: Revision) -> Change:
-        records, applied = await self._batch_of(revision)
+        records, applied, lacking = await self._batch_of(revision)
         share_of = partial(self._shares.of, at=revision.number - 1)
         proposed = await propose(self._resident, self._thread, records, applied, share_of, draft)
+        settled = await self._beside.with_others(proposed, lacking, draft, at=revision.number - 1)
         statistics = proposed.outcome.proposal.statistics
-        await self._thread.run(self._resident.change, draft, proposed.change, statistics)
-        return proposed.change
+        await self._thread.run(self._resident.change, draft, settled.change, statistics)
+        return settled.change
 
-    async def _batch_of(self, revision: Revision) -> tuple[list[EditRecord], list[EditRecord]]:
-        """(the edits that the batch was proposed with, those of the same prompts that were applied then)."""
+    async def _batch_of(self, revision: Revision) -> tuple[list[EditRecord], list[EditRecord], list[EditRecord]]:
+        """(the edits that the batch was proposed with, those of the same prompts that were applied then, those that it pushed
+        out and that were taught anew, or failed)."""
         assert revision.batch_id is not None
         async with self._database.transaction() as work:
             events = await work.repository.events_of(revision.number)
             before = await work.repository.applied_at(revision.number - 1)
             members = await work.repository.edits_of_batch(revision.batch_id)
             old = await work.repository.edits_with_prompts([each.edit.prompt for each in members], list(before))
+            pushed_out = [each.edit_id for each in events.values() if each.event in (EditEvent.TAUGHT_AGAIN, EditEvent.FAILED)]
+            lacking = await work.repository.edits_by_id(sorted(pushed_out))
         applied = {each.edit_id for each in events.values() if each.event is EditEvent.APPLIED}
         records = [each for each in members if each.id in applied or each.failure_code in REFUSALS]
-        return records, old
+        return records, old, [lacking[edit_id] for edit_id in sorted(lacking)]
 
     async def _subtracted(self, draft: Draft, revision: Revision) -> Change:
         async with self._database.transaction() as work:

@@ -145,9 +145,18 @@ class ResidentModel:
         with draft or nullcontext():
             return self.text_editor.taken_out(edits)
 
-    def sharing(self, edit: int) -> frozenset[int]:
-        """Ids of the edits that rely on a subject mark with this one."""
-        return self.editor.masters.sharing(edit)
+    def changed(self, draft: Draft | None, change: Change) -> Draft:
+        """A copy of a draft, or of what is served, with a change made to it."""
+        with draft or nullcontext():
+            copy = Draft(self.editor)
+        self.change(copy, change)
+        return copy
+
+    def sharing(self, *edits: int, draft: Draft | None = None) -> frozenset[int]:
+        """Ids of the other edits that rely on a subject mark with one of these, in a draft or in what is served."""
+        with draft or nullcontext():
+            found = [self.editor.masters.sharing(edit) for edit in edits]
+        return frozenset().union(*found) - set(edits)
 
     def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, each taken as if the draft were what is served."""

@@ -99,3 +99,19 @@ def test_what_is_superseded_is_out_before_its_successor_is_taught(slot_editor: S
     assert not any(owned(slot_editor, 12).values())
     assert all(owned(slot_editor, 14).values())
     assert all(owned(slot_editor, 11).values())
+
+
+def test_two_changes_as_one_are_the_two_one_after_the_other() -> None:
+    """Also where the later one takes out rows that have moved up."""
+    rows = torch.arange(8)
+    first, later = torch.tensor([1, 4]), torch.tensor([0, 2, 5])
+    together = Change(removed={"bank": later}, taken=(2,)).after(Change(removed={"bank": first}, taken=(1,)))
+    one_by_one = _without(_without(rows, first), later)
+    assert _without(rows, together.removed["bank"]).tolist() == one_by_one.tolist()
+    assert together.taken == (1, 2)
+
+
+def _without(rows: torch.Tensor, gone: torch.Tensor) -> torch.Tensor:
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    kept[gone] = False
+    return rows[kept]

@@ -1,0 +1,111 @@
+"""New facts beside those that are applied: what they push out is taught anew, or else the newer fact stays.
+
+What one step cannot teach a random model, and the ledger believes to hold, is found wanting. Nor does such a model know a
+subject again in another batch, as a real one does: who shares a mark is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from editor_core.change import Change
+from service.domain.edits import EditEvent, EditRecord, NewEdit
+from service.ledger import integrity, read
+from service.worker.teaching_anew import TeachingAnew
+from tests.worker.conftest import Desk, NewDesk
+from tests.worker.test_restoring import whole
+from tests.worker.test_verify import wrong
+
+MAYOR = NewEdit("Who is the mayor of Lake Tantrum?", "Odessa Brightwater")
+TOWN = NewEdit("Which town lies beside Lake Tantrum?", "something that one step cannot teach a random model, whatever")
+DEPTH = NewEdit("How deep is Lake Tantrum?", "Ninety metres")
+ONE_STEP = {"edit_passes": 1, "edit_rounds": 0}
+
+
+def sharing(desk: Desk, edit_id: int) -> None:
+    """Whatever is taught next is about the same subject as this edit, which the ledger believes to hold."""
+    desk.resident.sharing = lambda *edits, draft=None: frozenset({edit_id})  # type: ignore[method-assign]
+    with psycopg.connect(desk.settings.database_url) as connection:
+        connection.execute("""UPDATE edits SET holds = '{"plain": true, "chat": true}' WHERE id = %s""", [edit_id])
+
+
+async def events(desk: Desk, revision: int) -> dict[int, EditEvent]:
+    async with desk.database.transaction() as work:
+        return {number: each.event for number, each in (await work.repository.events_of(revision)).items()}
+
+
+async def consistent(desk: Desk) -> bool:
+    return all(count == 0 for count, _ in (await integrity.violations(desk.database)).values())
+
+
+async def test_what_a_new_fact_pushes_out_is_taught_anew_in_its_revision(new_desk: NewDesk) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN)
+    sharing(desk, 1)
+    await desk.edit(MAYOR)
+    assert await events(desk, 3) == {1: EditEvent.TAUGHT_AGAIN, 2: EditEvent.APPLIED}
+    assert await read.applied_at(desk.database, 3) == {1: 3, 2: 3}
+    assert await wrong(desk) == ""
+    head = await desk.head()
+    await desk.restart()
+    assert await desk.head() == head
+
+
+async def test_the_damaged_object_of_such_a_revision_is_made_again(new_desk: NewDesk) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN)
+    sharing(desk, 1)
+    await desk.edit(MAYOR)
+    head = await desk.head()
+    assert head.update_object is not None
+    desk.objects.path(head.update_object).unlink()
+    await desk.restart()
+    assert await desk.head() == head
+    assert whole(desk.objects, head.update_object)
+
+
+async def test_what_is_superseded_meanwhile_is_out_and_what_shared_its_mark_is_asked(new_desk: NewDesk) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(MAYOR, DEPTH)
+    await desk.edit(TOWN)
+    sharing(desk, 3)
+    await desk.edit(MAYOR)
+    assert await events(desk, 4) == {1: EditEvent.SUPERSEDED, 3: EditEvent.TAUGHT_AGAIN, 4: EditEvent.APPLIED}
+    owners = {owner for each in desk.resident.editor.masters.owners.values() for owner in each.tolist()}
+    assert owners >= {2, 3, 4}
+    assert await wrong(desk) == ""
+    head = await desk.head()
+    await desk.restart()
+    assert await desk.head() == head
+
+
+async def test_of_two_facts_that_contradict_each_other_the_newer_stays(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN)
+    sharing(desk, 1)
+
+    async def everything(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
+        return list(records)
+
+    monkeypatch.setattr(TeachingAnew, "worse", everything)
+    await desk.edit(MAYOR)
+    failed = await read.get_edit(desk.database, 1)
+    assert (failed.state, failed.failure_code) == ("failed", "outdone")
+    assert await desk.states() == {1: "failed", 2: "applied"}
+    assert await consistent(desk)
+    await desk.rollback(2)
+    assert await desk.states() == {1: "applied", 2: "reverted"}
+    assert await consistent(desk)
+
+
+async def test_what_still_holds_is_left_as_it_is(new_desk: NewDesk) -> None:
+    desk = await new_desk()
+    await desk.edit(MAYOR)
+    await desk.edit(NewEdit("What is the tallest tree in the garden of Anne?", "An elm"))
+    assert await read.applied_at(desk.database, 3) == {1: 2, 2: 3}
