@@ -181,8 +181,9 @@ class EventOut(_Out):
 
     revision: int
     event: EditEvent = Field(
-        description="applied; taught_again, in its own place, when one that it shared something with was taken out; reverted; "
-        "superseded; failed, when it no longer holds; restored, by a rollback to before one of these."
+        description="applied; taught_again, in its own place, when one that it shared something with was taken out, or a new "
+        "one about its subject pushed it out; reverted; superseded; failed, when it no longer holds; restored, by a rollback "
+        "to before one of these."
     )
     leans_on: list[int] = Field(description="Edits whose subject marks it was taught to rely on.")
     taught_at: int | None = Field(description="Of a restored edit: the revision that had taught it.")

@@ -25,11 +25,11 @@ class EditEvent(StrEnum):
     """What one revision did to one edit. The last event up to a revision says what the edit is there."""
 
     APPLIED = "applied"
-    TAUGHT_AGAIN = "taught_again"  # in its own place, when an edit that it shared something with was taken out
+    TAUGHT_AGAIN = "taught_again"  # in its own place: another that it shared something with was taken out, or pushed it out
     RESTORED = "restored"  # by a rollback to before it was taken out, or taught again
     REVERTED = "reverted"
     SUPERSEDED = "superseded"
-    FAILED = "failed"  # it no longer holds, as a rebuild or the taking out of another edit found
+    FAILED = "failed"  # it no longer holds, as a rebuild, another edit or the taking out of one found
 
 
 TAUGHT = (EditEvent.APPLIED, EditEvent.TAUGHT_AGAIN)

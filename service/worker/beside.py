@@ -6,7 +6,7 @@ that would cost an edit of the batch, two facts contradict each other: the newer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -34,13 +34,15 @@ class Beside:
         self._shares = Shares(resident, thread, database, objects)
         self._anew = TeachingAnew(resident, thread)
 
-    async def settle(self, proposed: Proposed) -> Settled:
-        """On what is served."""
-        others = await self._sharing(proposed)
+    async def settle(
+        self, proposed: Proposed, draft: Draft | None = None, there: Mapping[int, EditRecord] | None = None
+    ) -> Settled:
+        """What was proposed for a draft with these edits in it (by id), or for what is served."""
+        others = await self._sharing(proposed, draft, there)
         lacking: list[EditRecord] = []
         while True:
-            found = await self.with_others(proposed, lacking)
-            worse = await self._anew.worse(found.change, [each for each in others if each not in lacking])
+            found = await self.with_others(proposed, lacking, draft)
+            worse = await self._anew.worse(found.change, [each for each in others if each not in lacking], draft)
             if not worse:
                 return found
             log.info("edits no longer hold beside newer ones", edits=[each.id for each in worse])
@@ -57,24 +59,27 @@ class Beside:
         assert taken is not None  # slots always know their share
         without = taken.after(proposed.change)
         found = await self._anew.taught(lacking, Settled(without), draft)
-        if not await self._anew.worse(found.change, _new(proposed), draft):
+        if not await self._anew.worse(found.change, in_place(proposed), draft):
             return found
         why = "it no longer holds beside newer facts about its subject, which would not hold beside it"
         return Settled(without, failures=tuple(Failure(each.id, OUTDONE, why) for each in lacking))
 
-    async def _sharing(self, proposed: Proposed) -> list[EditRecord]:
-        """Applied edits that share a mark with the batch and hold in some format."""
+    async def _sharing(
+        self, proposed: Proposed, draft: Draft | None, there: Mapping[int, EditRecord] | None
+    ) -> list[EditRecord]:
+        """Edits in the weights that share a mark with the batch and hold in some format."""
         if not self._resident.has_slots:
             return []
-        new = [each.id for each in _new(proposed)]
-        after = await self._thread.run(self._resident.changed, None, proposed.change)
-        ids = await self._thread.run(self._resident.sharing, *new, draft=after)
-        known = await read.edits_by_id(self._database, sorted(ids - set(proposed.replaced)))
-        applied = [known[edit_id] for edit_id in sorted(known) if known[edit_id].state is EditState.APPLIED]
-        return [each for each in applied if any((each.holds or {}).values())]
+        new = [each.id for each in in_place(proposed)]
+        after = await self._thread.run(self._resident.changed, draft, proposed.change)
+        ids = sorted(await self._thread.run(self._resident.sharing, *new, draft=after) - set(proposed.replaced))
+        if there is None:
+            known = await read.edits_by_id(self._database, ids)
+            there = {edit_id: each for edit_id, each in known.items() if each.state is EditState.APPLIED}
+        return [there[edit_id] for edit_id in ids if edit_id in there and any((there[edit_id].holds or {}).values())]
 
 
-def _new(proposed: Proposed) -> list[EditRecord]:
+def in_place(proposed: Proposed) -> list[EditRecord]:
     """The edits of the batch that are in its proposal, with what holds of them there."""
     outcome = proposed.outcome
     return [

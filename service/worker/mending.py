@@ -124,7 +124,7 @@ class Mender:
             gone = {each.edit_id for each in events.values() if each.event is EditEvent.REVERTED}
             wanted = await work.repository.edits_by_id(sorted(before.keys() - gone))
             first_taught = await work.repository.first_taught()
-        await replay_groups(self._resident, self._thread, draft, groups(wanted, first_taught), self._progress)
+        await replay_groups(self._resident, self._thread, draft, groups(wanted, first_taught), self._beside, self._progress)
         found = await self._thread.run(self._resident.fingerprint, draft)
         state = await self._thread.run(self._resident.pack_state, draft)
         if found != revision.fingerprint or await asyncio.to_thread(self._objects.put, state) != revision.update_object:

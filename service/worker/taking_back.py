@@ -21,6 +21,7 @@ from service.ledger import operations, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.applying import persist, record_state
+from service.worker.beside import Beside
 from service.worker.model_thread import ModelThread
 from service.worker.proposing import code_of
 from service.worker.rebuilding import groups, replay_groups
@@ -47,6 +48,7 @@ class TakingBack:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads = resources.database, resources.heads
         self._progress, self._on_revision = progress, on_revision
+        self._beside = Beside(resident, thread, resources.database, objects)
         self._taking_out = TakingOut(resident, thread, resources.database, objects)
         self._restorer = Restorer(resident, thread, resources.database, objects, progress)
         self.under_way: int | None = None  # an operation begun here, which has not ended this process
@@ -133,7 +135,7 @@ class TakingBack:
         wanted = await read.edits_by_id(self._database, sorted(applied_at.keys() - without))
         draft = await self._restorer.draft_at(await self._restorer.first())
         batches = groups(wanted, await read.first_taught(self._database))
-        failures = await replay_groups(self._resident, self._thread, draft, batches, self._progress)
+        failures = await replay_groups(self._resident, self._thread, draft, batches, self._beside, self._progress)
         candidate = await self._thread.run(self._resident.prepare_whole, draft)
         gone = dict.fromkeys(sorted(applied_at.keys() & without), EditEvent.REVERTED)
         return candidate, Effects(ended=gone, failures=failures)
