@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from service.settings import Settings
 
 FORMATS = ("plain", "chat")
 ANSWER_TOKENS = 24
+AT_ONCE = 16  # questions, where it is asked whether facts hold
+CANDIDATES = 5  # facts before the middle, and after it, of which one is subtracted
 POLL_S = 0.3
 PLAIN = Path(__file__).with_name("plain_transformers.py")
 
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--facts", type=int, default=50, help="taught together; one of them is subtracted")
     parser.add_argument("--single", type=int, default=25, help="taught one by one afterwards")
     parser.add_argument("--back", type=int, default=20, help="of these, how many revisions are rolled back")
+    parser.add_argument("--every", type=int, default=1, help="the export is asked every so many facts")
     parser.add_argument("--url", default=Settings().api_url, help="where the service is")
     parser.add_argument("--json", type=Path, default=RESULTS / "taking_back.json", help="where the figures go")
     asked, console = parser.parse_args(arguments), Console()
@@ -97,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
     with Phases(console, weights) as phases:
         _subtract(client, together, phases, found)
         _roll_back(client, single, asked.back, phases, found)
-        _take_away(client, [fact.prompt for fact in facts], phases, found)
+        _take_away(client, [fact.prompt for fact in facts[:: asked.every]], phases, found)
         seconds = dict(phases.stopwatch.seconds)
     _print(console, found)
     figures = {
@@ -118,23 +122,25 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _subtract(client: Client, facts: Sequence[Fact], phases: Phases, found: Found) -> None:
-    """The one in the middle of those that were applied."""
+    """One from the middle, of those that were asked before and are applied."""
+    middle = [fact.prompt for fact in facts[len(facts) // 2 - CANDIDATES : len(facts) // 2 + CANDIDATES]]
     with phases("old answers") as advance:
-        old = _answers(client, [fact.prompt for fact in facts], advance)
+        old = _answers(client, middle, advance)
     with phases("teaching") as advance:
         edits = _taught(client, facts, advance)
     found.refused = [edit["prompt"] for edit in edits if edit["state"] == "failed"]
     applied = [edit for edit in edits if edit["state"] == "applied"]
     if len(applied) < 2:
         raise SystemExit(f"{len(applied)} of {len(facts)} facts were applied: nothing to take one out of")
-    gone = applied.pop(len(applied) // 2)
+    gone = next(edit for edit in applied if (edit["prompt"], FORMATS[0]) in old)
+    applied.remove(gone)
     targets = {edit["prompt"]: edit["target"] for edit in applied}
     with phases("asking") as advance:
-        before = _holding(_answers(client, list(targets), advance), targets)
+        before = _holding(_answers(client, list(targets), advance, AT_ONCE), targets)
     with phases("subtracting"):
         found.revisions["subtract"] = _done(client, client.operation("DELETE", f"/edits/{gone['id']}", "bench"))
     with phases("asking again") as advance:
-        after = _holding(_answers(client, list(targets), advance), targets)
+        after = _holding(_answers(client, list(targets), advance, AT_ONCE), targets)
         now = _answers(client, [gone["prompt"]], advance)
     found.held_before, found.held_after = Share.of(before.values()), Share.of(after.values())
     found.lost = [f"{prompt} ({format})" for (prompt, format), held in before.items() if held and not after[prompt, format]]
@@ -192,12 +198,18 @@ def _taught(client: Client, facts: Sequence[Fact], advance: Advance = lambda sha
     return sorted(edits, key=lambda edit: int(edit["id"]))
 
 
-def _answers(client: Client, prompts: Sequence[str], advance: Advance) -> Answers:
+def _answers(client: Client, prompts: Sequence[str], advance: Advance, at_once: int = 1) -> Answers:
+    """One at a time where they are compared to the letter: in company a tie may be decided otherwise."""
     questions = [(prompt, format) for prompt in prompts for format in FORMATS]
-    found = {}
-    for [(prompt, format)] in in_parts(questions, 1, advance):
-        answer = client.ask(prompt, max_tokens=ANSWER_TOKENS, chat=format == "chat")
-        found[prompt, format] = str(answer["text"]).strip()
+
+    def said(question: tuple[str, str]) -> str:
+        prompt, format = question
+        return str(client.ask(prompt, max_tokens=ANSWER_TOKENS, chat=format == "chat")["text"]).strip()
+
+    found: Answers = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        for some in in_parts(questions, at_once, advance):
+            found |= zip(some, pool.map(said, some), strict=True)
     return found
 
 
