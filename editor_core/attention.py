@@ -1,13 +1,16 @@
 """Attention for passes over many short spans on long caches: keys and values that query heads share are not copied for each.
 
 The library repeats them head by head before its product when there is a mask, which is most of a short pass on a processor.
-The result is the same but for rounding.
+The result is the same but for rounding. A pass may also be packed: its tokens belong to several sequences, and each part of it
+looks at the rows of a common memory that are its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,25 +19,64 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-_NAME = "errata_grouped"
+from editor_core.errors import UnsupportedModuleError
+
+_GROUPED, _PACKED = "errata_grouped", "errata_packed"
 _ELSEWHERE = ("softcap", "position_bias", "s_aux")  # what some models add to the scores: left to the library
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tokens first to last - 1 of a packed pass: either one for each of `rows`, or a run of tokens of the only row.
+
+    columns   of the memory's rows that may be looked at
+    """
+
+    first: int
+    last: int
+    rows: slice | torch.Tensor
+    columns: int
+
+
+_parts: ContextVar[Sequence[Part]] = ContextVar("parts", default=())
 
 
 @contextmanager
 def grouped_attention(model: Any) -> Iterator[None]:
     """Run the model with it for as long as the block lasts, if it runs with torch's own product otherwise."""
-    config = model.config
-    if config._attn_implementation != "sdpa":
+    if model.config._attn_implementation != "sdpa":
         yield
         return
-    config._attn_implementation = _NAME
+    with _implementation(model, _GROUPED):
+        yield
+
+
+@contextmanager
+def packed_attention(model: Any, parts: Sequence[Part]) -> Iterator[None]:
+    """Run packed passes: keys and values are those of the whole memory, R × shared heads × C × d, the mask 1 × 1 × T × C.
+
+    Raises UnsupportedModuleError for a model that does not run with torch's own product.
+    """
+    if model.config._attn_implementation not in ("sdpa", _GROUPED):
+        raise UnsupportedModuleError(f"attention of kind {model.config._attn_implementation} cannot be packed")
+    token = _parts.set(parts)
+    try:
+        with _implementation(model, _PACKED):
+            yield
+    finally:
+        _parts.reset(token)
+
+
+@contextmanager
+def _implementation(model: Any, name: str) -> Iterator[None]:
+    before, model.config._attn_implementation = model.config._attn_implementation, name
     try:
         yield
     finally:
-        config._attn_implementation = "sdpa"
+        model.config._attn_implementation = before
 
 
-def _forward(
+def _grouped(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -65,5 +107,22 @@ def _forward(
     return mixed.view(batch, heads, length, -1).transpose(1, 2), None
 
 
-AttentionInterface.register(_NAME, _forward)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+def _packed(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor, **others: Any
+) -> tuple[torch.Tensor, None]:
+    """query: 1 × heads × T × d, key and value: the memory, mask: 1 × 1 × T × C bool. Returns 1 × T × heads × d."""
+    found = []
+    for part in _parts.get():
+        asked, mask = query[:, :, part.first : part.last], attention_mask[:, :, part.first : part.last, : part.columns]
+        keys, values = (memory[part.rows, :, : part.columns] for memory in (key, value))
+        several = len(keys) > 1
+        if several:  # a token for each row: rows take the place of the batch
+            asked, mask = asked.transpose(0, 2), mask.transpose(0, 2)
+        mixed, _ = _grouped(module, asked, keys, values, mask, **others)
+        found.append(mixed.transpose(0, 1) if several else mixed)
+    return torch.cat(found, 1), None
+
+
+for _name, _function in ((_GROUPED, _grouped), (_PACKED, _packed)):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, sdpa_mask)

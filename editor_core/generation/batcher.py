@@ -1,7 +1,7 @@
 """The batch that never ends: before every token sequences may join it, and after every token they may leave.
 
-One step reads at most `prefill_tokens` of new prompts, in the order they came, and then says one token of every
-running sequence.
+One step is one pass: it reads a token of every running sequence and at most `prefill_tokens` of new prompts, in the order
+they came, and says the next token of all that are read to their end.
 Rows 0 to R - 1 of the cache are the running sequences', the rows after them those of prompts being read; so a step
 over the running ones needs no copy, and a sequence that leaves costs moving one other.
 """
@@ -69,13 +69,30 @@ class Batcher:
     def step(self, version: int) -> list[Sequence]:
         """Go on by one token; returns the sequences that have something new to tell. version: of the weights as they are."""
         self._admit()
-        told = self._fill(version) if self.filling else []
-        going = list(self.running)
-        if going:
-            self._say(going, version)
+        going, prompts = list(self.running), self._prompts()
+        reading = [*going, *(each for each, _ in prompts)]
+        if not reading:
+            return []
+        for each in reading:
+            each.under(version)
+        pieces = [Piece(each.row, each.tokens, each.read, each.read + 1) for each in going]
+        pieces += [piece for _, piece in prompts]
+        logits = self._reader.read(pieces)
+        for each, piece in zip(reading, pieces, strict=True):
+            each.read = piece.end
+        last = logits[: len(going)]
+        for (each, piece), found in zip(prompts, logits[len(going) :], strict=True):
+            if piece.whole:
+                following = each.ids[piece.start + 1 : piece.end + 1]
+                each.scores += scored(found[: len(following)], following, each.sampling.logprobs or 0)
+            if each.read == len(each.ids):
+                self._start(each)
+                going.append(each)
+                last.append(found[-1:])
+        self._hear(going, last)
         for each in [each for each in going if each.finish_reason]:
             self._leave(each)
-        return list(dict.fromkeys([*told, *going]))
+        return going
 
     def _admit(self) -> None:
         while self.waiting and not self.holding and self.under_way < self._rows:
@@ -87,54 +104,32 @@ class Batcher:
             self._reader.reserve(self.under_way + 1, longest)
             self.filling.append(sequence)
 
-    def _fill(self, version: int) -> list[Sequence]:
-        """Read on in the prompts; returns those that are read to their end and go on running, or have ended."""
-        left, pieces, reading = self._prefill_tokens, [], []
+    def _prompts(self) -> list[tuple[Sequence, Piece]]:
+        """What is to be read on in the prompts."""
+        left, found = self._prefill_tokens, []
         for each in self.filling:
             end = min(len(each.ids), each.read + left)
             if end == each.read:
                 break
             left -= end - each.read
-            each.under(version)
-            pieces.append(Piece(each.row, each.ids, each.read, end))
-            reading.append(each)
-        whole = any(each.sampling.echo for each in reading)
-        logits = self._reader.read(pieces, whole)
-        for each, piece, found in zip(reading, pieces, logits, strict=True):
-            if each.sampling.echo:
-                following = each.ids[piece.start + 1 : piece.end + 1]
-                each.scores += scored(found[: len(following)], following, each.sampling.logprobs or 0)
-            each.read = piece.end
-        ready = [(each, found[-1:]) for each, found in zip(reading, logits, strict=True) if each.read == len(each.ids)]
-        for each, _ in ready:
-            self._start(each)
-        going = [(each, last) for each, last in ready if each.sampling.max_tokens]
-        if going:
-            self._hear([each for each, _ in going], torch.cat([last for _, last in going]))
-        done = [each for each, _ in ready]
-        for each in done:
+            found.append((each, Piece(each.row, each.ids, each.read, end, whole=each.sampling.echo)))
+        return found
+
+    def _hear(self, going: list[Sequence], logits: list[torch.Tensor]) -> None:
+        """One more token each, of those that want one. logits: by sequence, 1 × vocabulary, float32."""
+        for each in going:
             if not each.sampling.max_tokens:
                 each.end("length")
-            if each.finish_reason:
-                self._leave(each)
-        return done
-
-    def _say(self, going: list[Sequence], version: int) -> None:
-        for each in going:
-            each.under(version)
-        logits = self._reader.read([Piece(each.row, each.tokens, each.read, each.read + 1) for each in going], whole=False)
-        for each in going:
-            each.read += 1
-        self._hear(going, torch.cat(logits))
-
-    def _hear(self, going: list[Sequence], logits: torch.Tensor) -> None:
-        """One more token each. logits: B × vocabulary, float32."""
-        tokens = chosen(logits, [each.sampling for each in going], [each.generator for each in going])
+        saying = [(each, last) for each, last in zip(going, logits, strict=True) if each.sampling.max_tokens]
+        if not saying:
+            return
+        going, rows = [each for each, _ in saying], torch.cat([last for _, last in saying])
+        tokens = chosen(rows, [each.sampling for each in going], [each.generator for each in going])
         said = [Scored(token) for token in tokens]
         asked = [row for row, each in enumerate(going) if each.sampling.logprobs is not None]
         if asked:
             top = max(going[row].sampling.logprobs or 0 for row in asked)
-            for row, found in zip(asked, scored(logits[asked], [tokens[row] for row in asked], top), strict=True):
+            for row, found in zip(asked, scored(rows[asked], [tokens[row] for row in asked], top), strict=True):
                 said[row] = Scored(found.token, found.logprob, found.top[: going[row].sampling.logprobs])
         for each, token in zip(going, said, strict=True):
             each.say(token, self._ends)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from editor_core.attention import grouped_attention
+from editor_core.attention import packed_attention
+from editor_core.errors import UnsupportedModuleError
 from editor_core.generation.rows import RowCache
 
 PROBE = ((3, 5, 7, 11, 13, 17, 19), (23, 29, 31))  # token ids that every vocabulary has
@@ -18,12 +19,16 @@ TOLERANCE = 0.02  # of the logits' spread: rounding is below, a model that reads
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens ids[start:end] of the sequence in a row, of which ids[:start] have been read."""
+    """Tokens ids[start:end] of the sequence in a row, of which ids[:start] have been read.
+
+    whole   logits are wanted after all of them, not after the last alone
+    """
 
     row: int
     ids: Sequence[int]
     start: int
     end: int
+    whole: bool = False
 
 
 class Reader(Protocol):
@@ -31,7 +36,7 @@ class Reader(Protocol):
 
     def reserve(self, rows: int, columns: int) -> None: ...
 
-    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+    def read(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
         """By piece, the logits after its last token (1 × vocabulary, float32), or after all of its tokens."""
         ...
 
@@ -43,7 +48,7 @@ class Reader(Protocol):
 
 
 class RowReader:
-    """All pieces in one pass, padded on the left so that all of them end in the last column."""
+    """All pieces in one pass, packed one after the other: nothing is padded but the columns of those that read one token."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -57,29 +62,34 @@ class RowReader:
             kinds = {"sliding_attention"}
         self._kinds, self._window = sorted(kinds) or ["full_attention"], window
 
-    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+    def read(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
         device = self._model.device
-        spans = [range(piece.start, piece.end) for piece in pieces]
-        width = max(map(len, spans))
-        read = [piece.ids[piece.start : piece.end] for piece in pieces]
-        ids = torch.tensor([[0] * (width - len(each)) + list(each) for each in read])
-        positions = torch.tensor([[-1] * (width - len(span)) + list(span) for span in spans]).to(device)
-        self._cache.aim([piece.row for piece in pieces], positions)
-        with grouped_attention(self._model):
+        order = sorted(range(len(pieces)), key=lambda index: pieces[index].end - pieces[index].start > 1)
+        packed = [pieces[index] for index in order]
+        single = [(each.row, each.start) for each in packed if each.end - each.start == 1]
+        self._cache.aim(single, [(each.row, each.start, each.end) for each in packed[len(single) :]])
+        ids = torch.tensor([[id for each in packed for id in each.ids[each.start : each.end]]])
+        positions = torch.tensor([[place for each in packed for place in range(each.start, each.end)]]).to(device)
+        kept, sizes, done = [], [], 0
+        for each in packed:
+            last = done + each.end - each.start
+            kept += list(range(done if each.whole else last - 1, last))
+            sizes.append(last - done if each.whole else 1)
+            done = last
+        with packed_attention(self._model, self._cache.parts):
             logits = self._model(
                 input_ids=ids.to(device),
                 attention_mask=self._mask(positions),
-                position_ids=positions.clamp_min(0),
+                position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=0 if whole else 1,
-            ).logits
-        if not whole:
-            return list(logits[:, -1:].float())
-        return [row[width - len(span) :].float() for row, span in zip(logits, spans, strict=True)]
+                logits_to_keep=torch.tensor(kept, device=device),
+            ).logits[0]
+        found = dict(zip(order, logits.float().split(sizes), strict=True))
+        return [found[index] for index in range(len(pieces))]
 
     def _mask(self, positions: torch.Tensor) -> Any:
-        """B × 1 × A × width bool, or one such for every kind of layer that the model has."""
+        """1 × 1 × T × columns bool, what each token sees of its own row, or one such for every kind of layer."""
         columns = torch.arange(int(positions.max()) + 1, device=positions.device)
         seen = columns <= positions[:, None, :, None]
         masks = {"full_attention": seen}
@@ -106,12 +116,12 @@ class PlainReader:
     def release(self) -> None:
         """Nothing is kept."""
 
-    def read(self, pieces: Sequence[Piece], whole: bool) -> list[torch.Tensor]:
+    def read(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
         found = []
         for piece in pieces:
             ids = torch.tensor([list(piece.ids[: piece.end])], device=self._model.device)
             logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
-            found.append(logits[piece.start if whole else -1 :].float())
+            found.append(logits[piece.start if piece.whole else -1 :].float())
         return found
 
 
@@ -125,10 +135,11 @@ def reader_for(model: Any) -> Reader:
             return plain
         trial = RowReader(model)
         trial.reserve(len(PROBE), max(map(len, PROBE)))
-        trial.read([Piece(row, ids, 0, len(ids) - 1) for row, ids in enumerate(PROBE)], whole=False)
-        last = [Piece(row, ids, len(ids) - 1, len(ids)) for row, ids in enumerate(PROBE)]
-        pairs = list(zip(trial.read(last, whole=False), plain.read(last, whole=False), strict=True))
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError):
+        first, second = PROBE
+        trial.read([Piece(0, first, 0, len(first) - 1)])
+        last = [Piece(0, first, len(first) - 1, len(first)), Piece(1, second, 0, len(second))]
+        pairs = list(zip(trial.read(last), plain.read(last), strict=True))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, UnsupportedModuleError):
         return plain
     agree = all(float((one - other).abs().max()) <= TOLERANCE * float(other.std()) for one, other in pairs)
     return RowReader(model) if agree else plain

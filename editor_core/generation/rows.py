@@ -1,7 +1,8 @@
-"""Keys and values of all running sequences, one row each, in memory that stays where it is.
+"""Keys and values of many sequences, each in a row of memory that stays where it is.
 
 A library cache grows by copying itself with every token, and cannot let one sequence go or join. Here sequence r's token at
-position p is at [r, :, p]; a pass writes its own tokens and reads a view. What lies beyond a sequence's own length is masked.
+position p is at [r, :, p]; a pass writes its own tokens and looks at the rows they belong to. What lies beyond a sequence's own
+length is masked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
+
+from editor_core.attention import Part
 
 GRAIN = 128  # columns are added in multiples of it
 KEPT_COLUMNS = 1024  # memory for more than that is given back when nobody needs it
@@ -24,10 +27,9 @@ class RowCache(Cache):  # type: ignore[misc]
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
         self._rows = self._columns = 0
-        self._writing: tuple[torch.Tensor, ...] = ()
-        self._reading: slice | torch.Tensor = slice(0)
-        self._width = 0
-        self._alone: tuple[int, int] | None = None
+        self._single = (torch.zeros(0, dtype=torch.int64),) * 2
+        self._runs: list[tuple[int, int, int]] = []
+        self.parts: list[Part] = []
 
     def reserve(self, rows: int, columns: int) -> None:
         """Room for so many rows and columns at least, keeping what is there."""
@@ -54,33 +56,40 @@ class RowCache(Cache):  # type: ignore[misc]
             self._keys, self._values = [], []
             self._rows = self._columns = 0
 
-    def aim(self, rows: Sequence[int], positions: torch.Tensor) -> None:
-        """Say whose tokens the next pass reads. rows: B; positions: B × A int64, -1 for padding."""
-        where = torch.tensor(rows, device=positions.device)
-        batch, place = (positions >= 0).nonzero(as_tuple=True)
-        self._writing = (where[batch], positions[batch, place], batch, place)
-        contiguous = list(rows) == list(range(rows[0], rows[0] + len(rows)))
-        self._reading = slice(rows[0], rows[0] + len(rows)) if contiguous else where
-        self._width = int(positions.max()) + 1
-        self._alone = (rows[0], self._width - positions.shape[1]) if len(rows) == 1 else None
+    def aim(self, single: Sequence[tuple[int, int]], runs: Sequence[tuple[int, int, int]]) -> None:
+        """Say whose tokens the next pass reads, in this order.
+
+        single   (row, position), of sequences that read one token
+        runs     (row, first position, one after the last), of those that read several
+        """
+        rows, positions = torch.tensor(single, dtype=torch.int64).reshape(-1, 2).unbind(1)
+        self._single, self._runs, self.parts = (rows, positions), list(runs), []
+        if single:
+            first = single[0][0]
+            contiguous = [row for row, _ in single] == list(range(first, first + len(single)))
+            where = slice(first, first + len(single)) if contiguous else rows
+            self.parts.append(Part(0, len(single), where, max(position for _, position in single) + 1))
+        done = len(single)
+        for row, start, end in runs:
+            self.parts.append(Part(done, done + end - start, slice(row, row + 1), end))
+            done += end - start
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *others: Any, **named: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write B × heads × A × d of one layer; returns what its rows hold, B × heads × width × d."""
+        """Write 1 × heads × T × d of one layer; returns the layer's memory, rows × heads × columns × d."""
         if layer_idx == len(self._keys):
             self._keys.append(self._new(key_states))
             self._values.append(self._new(value_states))
-        rows, columns, batch, place = self._writing
-        found = []
-        for store, new in ((self._keys[layer_idx], key_states), (self._values[layer_idx], value_states)):
-            if self._alone is not None:  # one block, with no indices to follow
-                row, first = self._alone
-                store[row, :, first : self._width] = new[0]
-            else:
-                store[rows, :, columns] = new[batch, :, place]
-            found.append(store[self._reading, :, : self._width])
-        return found[0], found[1]
+        rows, positions = self._single
+        for store, new in ((self._keys[layer_idx], key_states[0]), (self._values[layer_idx], value_states[0])):
+            done = len(rows)
+            if done:
+                store[rows, :, positions] = new[:, :done].transpose(0, 1)
+            for row, start, end in self._runs:
+                store[row, :, start:end] = new[:, done : done + end - start]
+                done += end - start
+        return self._keys[layer_idx], self._values[layer_idx]
 
     def move(self, source: int, target: int, columns: int) -> None:
         """Copy the first columns of one row to another."""

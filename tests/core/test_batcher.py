@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from editor_core.generation import Batcher, Sampling, Sequence
-from editor_core.generation.reading import PlainReader, RowReader, reader_for
+from editor_core.generation.reading import Piece, PlainReader, RowReader, reader_for
 from editor_core.loading import LoadedModel, load_model
 from editor_core.slots import attach_slots, banks_of
 from tests.conftest import MODELS
@@ -131,6 +133,23 @@ def test_a_sequence_that_outlives_a_change_names_both_versions(tiny: LoadedModel
     while batcher.busy:
         batcher.step(version=5)
     assert sequence.versions == [4, 5]
+
+
+def test_each_layer_sees_as_far_back_as_its_window_in_pieces_as_at_once() -> None:
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 8}
+    kinds = ["sliding_attention", "full_attention"] * 2
+    config = Gemma3TextConfig(**sizes, num_key_value_heads=2, vocab_size=64, sliding_window=5, layer_types=kinds)
+    model: Any = Gemma3ForCausalLM(config).eval()
+    pieces = [Piece(row, ids, 0, len(ids), whole=True) for row, ids in enumerate(([3, 9, 4] * 6, [7] * 4, list(range(5, 16))))]
+    reader = reader_for(model)
+    assert isinstance(reader, RowReader)
+    reader.reserve(len(pieces), 18)
+    cut = [[replace(each, end=at), replace(each, start=at)] for each, at in zip(pieces, (17, 1, 6), strict=True)]
+    with torch.inference_mode():
+        found = [torch.cat(both) for both in zip(*(reader.read(part) for part in zip(*cut, strict=True)), strict=True)]
+        for logits, wanted in zip(found, PlainReader(model).read(pieces), strict=True):
+            torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_seed_repeats_an_answer_in_other_company(tiny: LoadedModel) -> None:
