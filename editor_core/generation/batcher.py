@@ -1,7 +1,8 @@
 """The batch that never ends: before every token sequences may join it, and after every token they may leave.
 
 One step is one pass: it reads a token of every running sequence and at most `prefill_tokens` of new prompts, in the order
-they came, and says the next token of all that are read to their end.
+they came, and says the next token of all that are read to their end. What another sequence has read of the same beginning,
+with the weights as they are, is copied instead of being read again.
 Rows 0 to R - 1 of the cache are the running sequences', the rows after them those of prompts being read; so a step
 over the running ones needs no copy, and a sequence that leaves costs moving one other.
 """
@@ -9,7 +10,9 @@ over the running ones needs no copy, and a sequence that leaves costs moving one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -18,6 +21,8 @@ from editor_core.generation.reading import Piece, Reader, reader_for
 from editor_core.generation.sampling import Scored, chosen, scored
 from editor_core.generation.sequence import Sequence
 from editor_core.greedy import end_tokens
+
+LEAST_SHARED = 4  # tokens: fewer are read as fast as they are copied
 
 
 class Batcher:
@@ -49,6 +54,10 @@ class Batcher:
         """Sequences that hold a row."""
         return len(self.running) + len(self.filling)
 
+    @property
+    def _all_under_way(self) -> Iterator[Sequence]:
+        return chain(self.running, self.filling)
+
     def add(self, sequence: Sequence) -> None:
         """Join as soon as there is room. Its prompt must have a token at least."""
         self.waiting.append(sequence)
@@ -69,7 +78,7 @@ class Batcher:
     def step(self, version: int) -> list[Sequence]:
         """Go on by one token; returns the sequences that have something new to tell. version: of the weights as they are."""
         self._admit()
-        going, prompts = list(self.running), self._prompts()
+        going, prompts = list(self.running), self._prompts(version)
         reading = [*going, *(each for each, _ in prompts)]
         if not reading:
             return []
@@ -96,7 +105,7 @@ class Batcher:
 
     def _admit(self) -> None:
         while self.waiting and not self.holding and self.under_way < self._rows:
-            longest = max(each.longest for each in (self.waiting[0], *self.filling, *self.running))
+            longest = max(each.longest for each in (self.waiting[0], *self._all_under_way))
             if self.under_way and (self.under_way + 1) * longest > self._kept_tokens:
                 return
             sequence = self.waiting.popleft()
@@ -104,16 +113,26 @@ class Batcher:
             self._reader.reserve(self.under_way + 1, longest)
             self.filling.append(sequence)
 
-    def _prompts(self) -> list[tuple[Sequence, Piece]]:
+    def _prompts(self, version: int) -> list[tuple[Sequence, Piece]]:
         """What is to be read on in the prompts."""
         left, found = self._prefill_tokens, []
         for each in self.filling:
+            if not each.read and not each.sampling.echo:
+                self._take_over(each, version)
             end = min(len(each.ids), each.read + left)
             if end == each.read:
                 break
             left -= end - each.read
             found.append((each, Piece(each.row, each.ids, each.read, end, whole=each.sampling.echo)))
         return found
+
+    def _take_over(self, sequence: Sequence, version: int) -> None:
+        """The beginning of its prompt, from whoever has read most of it; its last token is read in any case."""
+        same = [(each.beginning(sequence.ids[:-1]), each) for each in self._all_under_way if each.versions == [version]]
+        length, source = max(same, key=itemgetter(0), default=(0, sequence))
+        if length >= LEAST_SHARED:
+            self._reader.move(source.row, sequence.row, length)
+            sequence.read = length
 
     def _hear(self, going: list[Sequence], logits: list[torch.Tensor]) -> None:
         """One more token each, of those that want one. logits: by sequence, 1 × vocabulary, float32."""

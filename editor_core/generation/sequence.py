@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -62,6 +64,11 @@ class Sequence:
     def text(self) -> str:
         """All that was said so far."""
         return self._text.text
+
+    def beginning(self, ids: Collection[int]) -> int:
+        """How many of these tokens it has read at its own beginning."""
+        pairs = zip(self.tokens[: self.read], ids, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def under(self, version: int) -> None:
         """Weights of this version are about to be used."""

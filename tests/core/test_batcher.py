@@ -95,6 +95,35 @@ def test_whoever_joins_and_leaves_changes_nothing_for_the_others(tiny: LoadedMod
     assert sum(each.finish_reason is not None for _, each in entered) > 30
 
 
+class Counting(RowReader):
+    """Says how many tokens each pass reads."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.passes: list[int] = []
+
+    def read(self, pieces: Any) -> list[torch.Tensor]:
+        self.passes.append(sum(each.end - each.start for each in pieces))
+        return super().read(pieces)
+
+
+def test_a_common_beginning_is_read_once_for_each_version_of_the_weights(tiny: LoadedModel) -> None:
+    texts = tuple(f"One two three four five six seven {text}" for text in QUESTIONS)
+    first, second, third, _ = sequences = asked(tiny, texts, max_tokens=30)
+    batcher, reader = Batcher(tiny.model), Counting(tiny.model)
+    batcher._reader = reader
+    common = 7
+    assert all(each.ids[:common] == first.ids[:common] for each in sequences)
+    for sequence, version in ((first, 1), (second, 1), (third, 2)):
+        batcher.add(sequence)
+        batcher.step(version)
+    assert reader.passes == [len(first.ids), 1 + len(second.ids) - common, 2 + len(third.ids)]
+    while batcher.busy:
+        batcher.step(version=2)
+    for text, sequence in zip(texts[:3], sequences, strict=False):
+        assert [token.token for token in sequence.said] == generated(tiny, ids_of(tiny, text), 30)
+
+
 def test_a_removed_sequence_frees_its_row_at_once(tiny: LoadedModel) -> None:
     batcher = Batcher(tiny.model, rows=1)
     first, second = asked(tiny, QUESTIONS[:2])
