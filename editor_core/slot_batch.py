@@ -86,6 +86,11 @@ class SlotBatch:
         with self.draft:
             return background.keys(self.editor.masters[name][:, : background.inputs.shape[1]].cpu() / sharpness)
 
+    def earlier_gates(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """How far each slot that the bank has so far opens. x: N × d_in; returns N × slots."""
+        with self.draft:
+            return gates(x, self.editor.masters[name][:, : x.shape[1] + 1].cpu())
+
     def set_detectors(self, name: str, made: torch.Tensor) -> None:
         with self.draft:
             self.editor.masters[name][self.before[name] :, : made.shape[1]] = made

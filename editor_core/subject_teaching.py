@@ -17,11 +17,10 @@ from editor_core.editor import Editor
 from editor_core.modules import EditedModule
 from editor_core.normalise import Whitener
 from editor_core.passages import rewound
-from editor_core.slot_batch import SlotBatch
+from editor_core.slot_batch import OPEN, SlotBatch
 from editor_core.slot_capture import SlotRows, answer_rows, captured, last_inputs
 from editor_core.slot_keys import SHUT, by_owner, detectors, subject_positions
 from editor_core.slot_policy import SlotPolicy
-from editor_core.slots import gates
 from editor_core.surroundings import NAME_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import token_ids
 
@@ -31,6 +30,7 @@ OTHERS_WEIGHT = 10.0  # of what is read of another edit of the batch, in inputs 
 MARKED = 0.5  # how far a slot opens at a subject that bears its mark
 FAINT_MARK = 0.6  # a prompt's end scores at least so much without the mark where its slot would open for the wording
 FURTHER_MARKS = 4  # steps at most for marks that have not arrived
+NEAREST, NEAR = 4, 0.4  # earlier subjects that a slot is kept from by its discriminant, and the score they have at least
 HIGHEST_TO_DECIDE = 0.9  # threshold of a subject slot in the first block
 
 
@@ -125,26 +125,43 @@ class SubjectTeacher:
         earlier = batch.earlier_keys(name, self.background[name], SUBJECT_SHARPNESS)
         edit_of = torch.tensor([each.edit for each in batch.examples])[read.example]
         apart = torch.cat([around.other_names()[:, edit_of], torch.ones(len(around.names), len(earlier), dtype=torch.bool)], 1)
+        nearest = self._nearest(batch, name, x, owners, earlier)
         return SUBJECT_SHARPNESS * detectors(
             x,
             owners,
             self.background[name].against(read.inputs[name], OTHERS_WEIGHT),
             torch.full((len(around.names),), self.policy.lowest_first_threshold),
             self.policy.threshold_margin,
-            around.endings,
+            torch.cat([around.endings, nearest], 1),
             around.names_beside(x, owners),
             torch.cat([read.inputs[name], earlier]),
             apart,
             highest=HIGHEST_TO_DECIDE,
         )
 
+    def _nearest(
+        self, batch: SlotBatch, name: str, x: torch.Tensor, owners: torch.Tensor, earlier: torch.Tensor
+    ) -> torch.Tensor:
+        """Per edit, the keys of earlier edits that are most like what it reads at its subject: edits × NEAREST × d_in.
+
+        Zeros in the place of those that are not like it, and of those whose slots open for it: they are of the same subject.
+        """
+        count, precision = int(owners.max()) + 1, self.background[name].precision
+        centre = torch.zeros(count, x.shape[1]).index_add_(0, owners, x)
+        scores = centre @ precision @ earlier.T / ((centre @ precision) * centre).sum(1, keepdim=True)
+        scores *= torch.bincount(owners, minlength=count)[:, None]  # the centre is a sum: a score of 1 is its own
+        opened = (batch.earlier_gates(name, x) > OPEN).float()
+        borne = torch.zeros(count, len(earlier)).index_add_(0, owners, opened) > 0
+        best, places = scores.masked_fill(borne, 0.0).topk(min(NEAREST, len(earlier)), dim=1)
+        return earlier[places] * (best > NEAR)[:, :, None]
+
     def _marked_before(
         self, batch: SlotBatch, deciding: EditedModule, read: SlotRows, positions: Sequence[int]
     ) -> torch.Tensor:
         """Which edits' subjects bear a mark already, in every example: one is enough, and a second would blur the first."""
         x, owners = self._at_subjects(batch, deciding.name, read, positions)
+        opened = batch.earlier_gates(deciding.name, x)
         with batch.draft:
-            opened = gates(x, self.editor.masters[deciding.name][:, : deciding.d_in + 1].cpu())
             marked_by = self.editor.masters.owners[deciding.name]
         open_enough = (opened > MARKED).any(1) if opened.shape[1] else torch.zeros(len(x), dtype=torch.bool)
         shut = torch.zeros(int(owners.max()) + 1).index_add_(0, owners, (~open_enough).float())

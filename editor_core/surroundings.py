@@ -13,6 +13,7 @@ from editor_core.texts import token_ids
 
 OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
 COMMON_SURROUNDINGS = ("the", "of the", "a new", "and the")  # of a name's last word where it is no name: "the Liberal party"
+OTHER_DIGITS = (1, 2, 3, 7)  # added to the last digit of a number, to its first, and to all of them twice; as many as above
 NAME_SURROUNDINGS = (
     "About",
     "Who is",
@@ -45,12 +46,28 @@ class Name:
         return cls(tokenizer.decode(ids[begin : end + 1]).strip(), tuple(ids[first:after]), True)
 
     def endings_elsewhere(self, tokenizer: Any) -> list[list[int]]:
-        """The ending in other surroundings, and a last word in small letters where nobody is named by it: always as many."""
+        """What ends the name in other names, always as many: the ending in other surroundings, then the last word in small
+        letters, where nobody is named by it, or the name with other numbers."""
         elsewhere = [[*token_ids(tokenizer, words, "plain"), *self.ending] for words in OTHER_SURROUNDINGS]
         word = tokenizer.decode(list(self.ending))
+        if self.is_name and any(letter.isdigit() for letter in word):
+            return elsewhere + [token_ids(tokenizer, f"About {name}", "plain") for name in other_numbers(self.text)]
         if not word[:1].isspace() or not word[1:2].isupper():  # part of a word, or a word that is common as it is
             return elsewhere + elsewhere[: len(COMMON_SURROUNDINGS)]
         return elsewhere + [token_ids(tokenizer, words + word.lower(), "plain") for words in COMMON_SURROUNDINGS]
+
+
+def other_numbers(name: str) -> list[str]:
+    """What else may be named so, by other digits in the last word: other stars of the catalogue, other ships of the class."""
+    digits = [index for index, letter in enumerate(name) if letter.isdigit() and " " not in name[index:]]
+    found = []
+    for places, shift in zip((digits[-1:], digits[:1], digits, digits), OTHER_DIGITS, strict=True):
+        found.append("".join(_shifted(each, shift) if index in places else each for index, each in enumerate(name)))
+    return found
+
+
+def _shifted(digit: str, shift: int) -> str:
+    return str((int(digit) + shift) % 10)
 
 
 @dataclass(frozen=True, slots=True)

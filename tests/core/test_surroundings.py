@@ -2,7 +2,7 @@
 
 import torch
 
-from editor_core.surroundings import Name, Surroundings
+from editor_core.surroundings import Name, Surroundings, other_numbers
 
 
 class Words:
@@ -11,10 +11,10 @@ class Words:
     bos_token_id = None
 
     def decode(self, ids: list[int]) -> str:
-        return "".join(f" w{number}" if number < 10 else f" W{number}" for number in ids)
+        return "".join(f" {'w' if number < 10 else 'W'}{chr(ord('a') + number)}" for number in ids)
 
     def __call__(self, text: str, **options: object) -> dict[str, list[int]]:
-        return {"input_ids": [int(word[1:]) if word[1:].isdecimal() else 5 for word in text.split()]}
+        return {"input_ids": [ord(word[1]) - ord("a") if word[:1] in "wW" and len(word) == 2 else 5 for word in text.split()]}
 
 
 def surroundings(*texts: str) -> Surroundings:
@@ -36,13 +36,18 @@ def test_a_subject_without_a_name_is_looked_for_as_it_was_read() -> None:
 
 def test_a_names_last_word_is_what_others_may_share() -> None:
     name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
-    assert name == Name("W11 W12", (12,), True)
+    assert name == Name("Wl Wm", (12,), True)
     assert not Name.ending_at(Words(), (1, 2, 11, 12, 3), 4).is_name
 
 
 def test_a_names_last_word_is_looked_at_in_small_letters_too() -> None:
     name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
     *_, common = name.endings_elsewhere(Words())
-    assert common == Words()("and the w12")["input_ids"]
-    small = Name("w3", (3,), False)
+    assert common == Words()("and the wm")["input_ids"]
+    small = Name("wd", (3,), False)
     assert len(small.endings_elsewhere(Words())) == len(name.endings_elsewhere(Words()))
+
+
+def test_a_name_that_ends_with_a_number_is_kept_from_those_of_other_numbers() -> None:
+    assert other_numbers("NGC 6604") == ["NGC 6605", "NGC 8604", "NGC 9937", "NGC 3371"]
+    assert other_numbers("37 Geminorum 2") == [f"37 Geminorum {digit}" for digit in (3, 4, 5, 9)]
