@@ -174,7 +174,7 @@ def detectors(
     discriminants = discriminants / torch.maximum(lowest, LEAST_ALIKE * own_centre).clamp_min(1e-12)[:, None]
     usual = background.highest_scores(discriminants)
     thresholds = torch.where(usual > INDISTINCT, SHUT, torch.maximum(usual + margin, floor).clamp_max(highest))
-    if lookalikes is not None:
+    if lookalikes is not None and lookalikes.shape[1]:
         alike = torch.einsum("scd,sd->sc", lookalikes, discriminants).amax(1)
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest_for_lookalikes))
     if others is not None and len(others):

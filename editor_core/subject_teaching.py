@@ -178,10 +178,14 @@ class SubjectTeacher:
         Before there are marks, for what the block reads at the subject.
         """
         x, owners = self._at_subjects(batch, name, rows, positions)
-        background, unmarked = self.background[name], None
+        earlier = batch.earlier_keys(name, self.background[name], SUBJECT_SHARPNESS)
+        background, lookalikes = self.background[name], self._nearest(batch, name, x, owners, earlier)
+        others, apart = earlier, torch.ones(len(around.names), len(earlier), dtype=torch.bool)
         if batch.unmarked is not None:
             unmarked, _ = by_owner(*self._at_subjects(batch, name, batch.unmarked, positions), len(around.names))
-            background = background.against(x, OTHERS_WEIGHT)  # marks have much in common
+            lookalikes = torch.cat([unmarked, lookalikes], 1)
+            others, apart = torch.cat([x, earlier]), torch.cat([around.other_names()[:, owners], apart], 1)
+            background = background.against(others, OTHERS_WEIGHT)  # marks have much in common
             batch.marked[name] = x
         return SUBJECT_SHARPNESS * detectors(
             x,
@@ -189,9 +193,9 @@ class SubjectTeacher:
             background,
             torch.full((len(around.names),), self.policy.lowest_subject_threshold),
             self.policy.threshold_margin,
-            unmarked,
-            others=batch.marked.get(name),
-            apart=around.other_names()[:, owners],
+            lookalikes,
+            others=others,
+            apart=apart,
         )
 
     def _at_subjects(
