@@ -50,17 +50,23 @@ class Name:
         letters, where nobody is named by it, or the name with other numbers."""
         elsewhere = [[*token_ids(tokenizer, words, "plain"), *self.ending] for words in OTHER_SURROUNDINGS]
         word = tokenizer.decode(list(self.ending))
-        if self.is_name and any(letter.isdigit() for letter in word):
-            return elsewhere + [token_ids(tokenizer, f"About {name}", "plain") for name in other_numbers(self.text)]
+        numbers = other_numbers(self.text) if self.is_name and any(letter.isdecimal() for letter in word) else []
+        if numbers:
+            return elsewhere + [token_ids(tokenizer, f"About {name}", "plain") for name in numbers]
         if not word[:1].isspace() or not word[1:2].isupper():  # part of a word, or a word that is common as it is
             return elsewhere + elsewhere[: len(COMMON_SURROUNDINGS)]
         return elsewhere + [token_ids(tokenizer, words + word.lower(), "plain") for words in COMMON_SURROUNDINGS]
 
 
 def other_numbers(name: str) -> list[str]:
-    """What else may be named so, by other digits in the last word: other stars of the catalogue, other ships of the class."""
-    digits = [index for index, letter in enumerate(name) if letter.isdigit() and " " not in name[index:]]
-    found = []
+    """What else may be named so, by other digits in the last word: other stars of the catalogue, other ships of the class.
+
+    Nothing without such digits.
+    """
+    digits = [index for index, letter in enumerate(name) if letter.isdecimal() and " " not in name[index:]]
+    found: list[str] = []
+    if not digits:
+        return found
     for places, shift in zip((digits[-1:], digits[:1], digits, digits), OTHER_DIGITS, strict=True):
         found.append("".join(_shifted(each, shift) if index in places else each for index, each in enumerate(name)))
     return found

@@ -117,11 +117,11 @@ class Batcher:
         """What is to be read on in the prompts."""
         left, found = self._prefill_tokens, []
         for each in self.filling:
+            if not left:
+                break
             if not each.read and not each.sampling.echo:
                 self._take_over(each, version)
             end = min(len(each.ids), each.read + left)
-            if end == each.read:
-                break
             left -= end - each.read
             found.append((each, Piece(each.row, each.ids, each.read, end, whole=each.sampling.echo)))
         return found

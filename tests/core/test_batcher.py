@@ -124,6 +124,24 @@ def test_a_common_beginning_is_read_once_for_each_version_of_the_weights(tiny: L
         assert [token.token for token in sequence.said] == generated(tiny, ids_of(tiny, text), 30)
 
 
+def test_nothing_is_taken_over_that_is_not_read_on_with_the_same_weights(tiny: LoadedModel) -> None:
+    common = "One two three four five six seven"
+    first, second, third = asked(tiny, (common, f"{common} and then one two three four", f"{common} eight"), max_tokens=30)
+    unread = len(second.ids) - len(first.ids)
+    batcher = Batcher(tiny.model, prefill_tokens=len(first.ids))
+    reader = batcher._reader = Counting(tiny.model)
+    batcher.add(first)
+    batcher.step(version=1)
+    batcher._prefill_tokens = unread  # the second uses it up
+    batcher.add(second)
+    batcher.add(third)
+    batcher.step(version=1)
+    assert (second.read, third.read) == (len(second.ids), 0)
+    batcher._prefill_tokens = len(third.ids)
+    batcher.step(version=2)
+    assert (third.versions, reader.passes[-1]) == ([2], 2 + len(third.ids))
+
+
 def test_a_removed_sequence_frees_its_row_at_once(tiny: LoadedModel) -> None:
     batcher = Batcher(tiny.model, rows=1)
     first, second = asked(tiny, QUESTIONS[:2])

@@ -51,3 +51,5 @@ def test_a_names_last_word_is_looked_at_in_small_letters_too() -> None:
 def test_a_name_that_ends_with_a_number_is_kept_from_those_of_other_numbers() -> None:
     assert other_numbers("NGC 6604") == ["NGC 6605", "NGC 8604", "NGC 9937", "NGC 3371"]
     assert other_numbers("37 Geminorum 2") == [f"37 Geminorum {digit}" for digit in (3, 4, 5, 9)]
+    assert other_numbers("Area 51²") == ["Area 52²", "Area 71²", "Area 84²", "Area 28²"]
+    assert other_numbers("Mark² Anthony") == []
