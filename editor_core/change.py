@@ -58,6 +58,16 @@ class Change:
             taken=tuple(edits),
         )
 
+    def without(self, edits: Sequence[int]) -> Change:
+        """The same but for the rows that these edits (ids) would add."""
+        left = {name: ~torch.isin(owners, torch.tensor(edits)) for name, owners in self.owners.items()}
+        return replace(
+            self,
+            updates={name: update.share(left[name].to(update.left.device)) for name, update in self.updates.items()},
+            owners={name: owners[left[name]] for name, owners in self.owners.items()},
+            leans={edit: on for edit, on in self.leans.items() if edit not in edits},
+        )
+
     def after(self, earlier: Change | None) -> Change:
         """Both as one; this one was computed on what the earlier one gives, and removes no row that it added."""
         if earlier is None:

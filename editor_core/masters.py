@@ -72,6 +72,11 @@ class Masters:
                 return frozenset(known - {edit})
             known = more
 
+    def edits(self) -> list[int]:
+        """Ids of the edits that have rows of their own in a bank, in order."""
+        found = set().union(*(owners.tolist() for owners in self.owners.values())) if self.owners else set()
+        return sorted(found - {NOBODY})
+
     def _nobodys(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: torch.full((len(state[name]),), NOBODY) for name, each in self._modules.items() if each.is_bank}
 

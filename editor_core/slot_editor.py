@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Collection, Container, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ from editor_core.editor import Editor
 from editor_core.errors import EncodingError, NonFiniteUpdateError, TooMuchDamageError, UpdateTooLargeError
 from editor_core.greedy import continued
 from editor_core.guard import CanaryDamage
+from editor_core.nearness import nearest_edits
 from editor_core.passages import rewound
 from editor_core.side_effects import side_effects
 from editor_core.slot_batch import SlotBatch
 from editor_core.slot_policy import SlotPolicy
 from editor_core.slot_teaching import SlotTeacher
 from editor_core.statistics import Statistics
+from editor_core.subject_teaching import SUBJECT_SHARPNESS
 from editor_core.text_editor import BEFORE_TOKENS, Answers, BatchProposal, BatchRun, FactEditor, not_holding
 from editor_core.texts import Edit, Example, Format, minibatches
 from editor_core.update import Proposal, Update
@@ -146,6 +148,11 @@ class SlotEditor(FactEditor):
             for name, owners in masters.owners.items()
         }
         return Change(removed={name: rows for name, rows in removed.items() if len(rows)}, taken=tuple(edits))
+
+    def near(self, edits: Collection[int], most: int) -> list[int]:
+        """Ids of up to `most` other edits that come nearest to opening the slots of these (ids) in the committed weights."""
+        sharpness = {f"{block}.slots": SUBJECT_SHARPNESS for block in self.policy.subject_blocks}
+        return nearest_edits(self.editor.masters, self.background(), sharpness, edits, most)
 
     def _steps(self, edits: Sequence[Edit], run: BatchRun) -> Iterator[str]:
         parent = self.editor.step

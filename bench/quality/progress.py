@@ -22,6 +22,7 @@ class Phases:
         self.stopwatch = Stopwatch()
         self._weights = dict(weights)
         self._done = 0.0
+        self._console = console
         columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._progress = Progress(TextColumn("{task.description}"), *columns, console=console, transient=True)
         self._task = self._progress.add_task("", total=sum(weights.values()))
@@ -44,6 +45,8 @@ class Phases:
         with self.stopwatch(name):
             yield advance
         advance(1.0)
+        if not self._console.is_terminal:  # a file shows no bar
+            self._console.print(f"{name}: {self.stopwatch.seconds[name]:.0f} s")
         self._done += weight
 
 

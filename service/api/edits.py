@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service import failpoints, metrics
 from service.api.context import Here, IdempotencyKey, problems
-from service.api.schemas import EditIn, EditLink, EditOut, EditsOut, EventOut, HistoryOut, SubmissionOut, Submit
+from service.api.schemas.edits import EditIn, EditLink, EditOut, EditsOut, EventOut, HistoryOut, SubmissionOut, Submit
 from service.domain.edits import EditState, NewEdit
 from service.ledger import read
 from service.ledger.submit import submit

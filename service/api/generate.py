@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from service.api.answering import event, event_stream, while_here
 from service.api.context import Context, Here, problems, refuse_bad_utf8
 from service.api.generation import Question
-from service.api.schemas import GenerateIn, GenerateOut, Usage
+from service.api.schemas.generation import GenerateIn, GenerateOut, Usage
 from service.domain.messages import GenerateReply
 
 router = APIRouter(tags=["generate"])

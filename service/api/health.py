@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service import metrics
 from service.api.context import Context, Here
-from service.api.schemas import CheckOut, ReadyOut
+from service.api.schemas.state import CheckOut, ReadyOut
 from service.errors import StorageUnavailable
 from service.ledger import read
 

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service.api.context import Here, problems
-from service.api.schemas import HeadOut, QueueOut, RevisionOut, RevisionsOut, StatsOut, WorkerOut, WriterOut
+from service.api.schemas.revisions import RevisionOut, RevisionsOut
+from service.api.schemas.state import HeadOut, QueueOut, StatsOut, WorkerOut, WriterOut
 from service.errors import StorageUnavailable
 from service.ledger import read
 

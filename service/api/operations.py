@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 
 from service import failpoints
 from service.api.context import Context, Here, IdempotencyKey, problems, refuse_bad_utf8
-from service.api.schemas import OperationOut, OperationsOut, Reason, RebuildIn, RollbackIn
+from service.api.schemas.revisions import OperationOut, OperationsOut, Reason, RebuildIn, RollbackIn
 from service.domain.operations import NewOperation, OperationKind
 from service.ledger import operations, read
 

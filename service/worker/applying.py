@@ -99,13 +99,13 @@ class Applying:
         proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
         failpoints.hit("writer.proposed", [record.edit.prompt for record in batch.edits])
         seconds = dict(proposed.seconds)
+        with _timing(seconds, "verify"):
+            proposed, settled = await self._beside.settle(proposed)
         refused = {failure.edit_id for failure in proposed.failures}
         left = replace(batch, edits=tuple(record for record in batch.edits if record.id not in refused))
         if not left.edits:
-            await self._fail(held, batch, list(proposed.failures))
+            await self._fail(held, batch, [replace(each, tokens=None) for each in proposed.failures])  # no statistics to come
             return
-        with _timing(seconds, "verify"):
-            settled = await self._beside.settle(proposed)
         proposal = proposed.outcome.proposal
         candidate = await self._thread.run(self._resident.prepare, settled.change, proposal.statistics, proposal.norms, parent)
         with _timing(seconds, "persist"):

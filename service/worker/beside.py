@@ -1,13 +1,16 @@
-"""New edits beside those that are applied: what is about the same subject shares its mark, and may be pushed out by them.
+"""New edits beside those that are applied: what shares a subject's mark, or reads like one, may be pushed out by them.
 
-Such edits are asked again before a batch is committed, and those that no longer hold are taught anew in its revision. Where
-that would cost an edit of the batch, two facts contradict each other: the newer one stays.
+Such edits are asked again before a batch is committed, and some of all the others, drawn by lot; those that no longer hold are
+taught anew in its revision. Where that would cost an edit of the batch, one of them has to go. Of facts about one subject that
+contradict each other the newer one stays; a new fact that crowds out others' is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from random import Random
 
 import structlog
 
@@ -17,7 +20,7 @@ from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger import read
 from service.worker.model_thread import ModelThread
-from service.worker.proposing import Proposed, by_name
+from service.worker.proposing import CROWDS_OUT, Proposed, by_name, without
 from service.worker.resident import ResidentModel
 from service.worker.shares import Shares
 from service.worker.teaching_anew import Settled, TeachingAnew
@@ -36,47 +39,90 @@ class Beside:
 
     async def settle(
         self, proposed: Proposed, draft: Draft | None = None, there: Mapping[int, EditRecord] | None = None
-    ) -> Settled:
-        """What was proposed for a draft with these edits in it (by id), or for what is served."""
-        others = await self._sharing(proposed, draft, there)
-        lacking: list[EditRecord] = []
+    ) -> tuple[Proposed, Settled]:
+        """What was proposed for a draft with these edits in it (by id), or for what is served, without what crowds out others;
+        and what it comes to."""
+        close, by_lot = await self._to_ask(proposed, draft, there)
+        others, lacking = [*close, *by_lot], list[EditRecord]()
         while True:
-            found = await self.with_others(proposed, lacking, draft)
+            so_far, found, costs = await self._taught_after(proposed, lacking, draft)
+            if crowding := await self._crowding(proposed, costs, draft):
+                log.info(
+                    "new edits crowd out others", edits=[each.id for each in crowding], others=[each.id for each in lacking]
+                )
+                proposed = without(proposed, [crowds_out(each, lacking) for each in crowding])
+                others, lacking = [*close, *(each for each in lacking if each not in close)], []
+                continue
+            if costs:
+                found = await self._in_halves(in_place(proposed), lacking, so_far, draft)
             worse = await self._anew.worse(found.change, [each for each in others if each not in lacking], draft)
             if not worse:
-                return found
-            log.info("edits no longer hold beside newer ones", edits=[each.id for each in worse])
+                return proposed, found
+            unforeseen = [each.id for each in worse if each in by_lot]
+            log.info("edits no longer hold beside newer ones", edits=[each.id for each in worse], unforeseen=unforeseen)
             lacking = sorted([*lacking, *worse], key=lambda each: each.id)
+            others = close  # the lot is asked once: what is taught anew is little
 
     async def with_others(
         self, proposed: Proposed, lacking: Sequence[EditRecord], draft: Draft | None = None, at: int | None = None
     ) -> Settled:
         """What was proposed for a draft of revision `at`, or for what is served, with applied edits taught anew after it."""
+        so_far, found, costs = await self._taught_after(proposed, lacking, draft, at)
+        return await self._in_halves(in_place(proposed), lacking, so_far, draft) if costs else found
+
+    async def _taught_after(
+        self, proposed: Proposed, lacking: Sequence[EditRecord], draft: Draft | None, at: int | None = None
+    ) -> tuple[Settled, Settled, list[EditRecord]]:
+        """(the batch without what is lacking, with all of that taught anew, edits of the batch that do not hold beside it)."""
         if not lacking:
-            return Settled(proposed.change)
+            return Settled(proposed.change), Settled(proposed.change), []
         after = await self._thread.run(self._resident.changed, draft, proposed.change)
         taken = await self._shares.of(lacking, after, at)
         assert taken is not None  # slots always know their share
-        without = taken.after(proposed.change)
-        found = await self._anew.taught(lacking, Settled(without), draft)
-        if not await self._anew.worse(found.change, in_place(proposed), draft):
-            return found
-        why = "it no longer holds beside newer facts about its subject, which would not hold beside it"
-        return Settled(without, failures=tuple(Failure(each.id, OUTDONE, why) for each in lacking))
+        so_far = Settled(taken.after(proposed.change))
+        found = await self._anew.taught(lacking, so_far, draft)
+        return so_far, found, await self._anew.worse(found.change, in_place(proposed), draft)
 
-    async def _sharing(
-        self, proposed: Proposed, draft: Draft | None, there: Mapping[int, EditRecord] | None
-    ) -> list[EditRecord]:
-        """Edits in the weights that share a mark with the batch and hold in some format."""
-        if not self._resident.has_slots:
+    async def _in_halves(
+        self, kept: Sequence[EditRecord], lacking: Sequence[EditRecord], so_far: Settled, draft: Draft | None
+    ) -> Settled:
+        """Together these would cost some that are to be kept: taught anew are all but those whose fault that is."""
+        if len(lacking) == 1:
+            why = "it no longer holds beside newer facts, which would not hold beside it"
+            return replace(so_far, failures=(*so_far.failures, Failure(lacking[0].id, OUTDONE, why)))
+        middle = len(lacking) // 2
+        for half in (lacking[:middle], lacking[middle:]):
+            found = await self._anew.taught(half, so_far, draft)
+            costs = await self._anew.worse(found.change, kept, draft)
+            so_far = await self._in_halves(kept, half, so_far, draft) if costs else found
+            again = {each.edit_id: each.holds for each in so_far.taught_again}
+            kept = [*kept, *(replace(each, holds=again[each.id]) for each in half if each.id in again)]
+        return so_far
+
+    async def _crowding(self, proposed: Proposed, costs: Sequence[EditRecord], draft: Draft | None) -> list[EditRecord]:
+        """Of edits of the batch that do not hold beside applied ones, those about another subject than anybody else's."""
+        if not costs:
             return []
-        new = [each.id for each in in_place(proposed)]
         after = await self._thread.run(self._resident.changed, draft, proposed.change)
-        ids = sorted(await self._thread.run(self._resident.sharing, *new, draft=after) - set(proposed.replaced))
+        alone = [each for each in costs if not await self._thread.run(partial(self._resident.sharing, draft=after), each.id)]
+        return [each for each in alone if each.id not in proposed.replacing]
+
+    async def _to_ask(
+        self, proposed: Proposed, draft: Draft | None, there: Mapping[int, EditRecord] | None
+    ) -> tuple[list[EditRecord], list[EditRecord]]:
+        """Edits in the weights that hold in some format, so far as the ledger knows: those that the batch may have cost, and
+        some of the others by lot."""
+        new = [each.id for each in in_place(proposed)]
+        if not self._resident.has_slots or not new:
+            return [], []
+        after = await self._thread.run(self._resident.changed, draft, proposed.change)
+        close, every = await self._thread.run(self._resident.beside, new, after)
+        ids = drawn([each for each in every if each not in close], new, self._resident.settings.asked_again)
         if there is None:
-            known = await read.edits_by_id(self._database, ids)
+            known = await read.edits_by_id(self._database, sorted(close | ids))
             there = {edit_id: each for edit_id, each in known.items() if each.state is EditState.APPLIED}
-        return [there[edit_id] for edit_id in ids if edit_id in there and any((there[edit_id].holds or {}).values())]
+        held = {edit_id: each for edit_id, each in there.items() if any((each.holds or {}).values())}
+        return [held[each] for each in sorted(close) if each in held], [held[each] for each in sorted(ids) if each in held]
 
 
 def in_place(proposed: Proposed) -> list[EditRecord]:
@@ -87,3 +133,15 @@ def in_place(proposed: Proposed) -> list[EditRecord]:
         for index, record in enumerate(proposed.edits)
         if index not in outcome.refused
     ]
+
+
+def crowds_out(new: EditRecord, others: Sequence[EditRecord]) -> Failure:
+    """Why a new edit is refused for the sake of others."""
+    named = ", ".join(f"{each.id} ({each.edit.prompt[:80]!r})" for each in others[:5])
+    why = f"the model would not tell its subject from those of applied edits, which did not hold beside it: {named}"
+    return Failure(new.id, CROWDS_OUT, f"{why}; say more of the subject's name in the prompt, or take those edits back first")
+
+
+def drawn(others: Sequence[int], new: Sequence[int], count: int) -> frozenset[int]:
+    """`count` of the ids, other ones for every batch; the same for the same ids, so that a replay agrees."""
+    return frozenset(Random(min(new)).sample(others, min(count, len(others))))

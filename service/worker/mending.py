@@ -11,7 +11,7 @@ import structlog
 from editor_core.change import Change
 from editor_core.draft import Draft
 from service import metrics
-from service.domain.edits import EditEvent, EditRecord
+from service.domain.edits import EditEvent, EditRecord, Failure
 from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
@@ -20,7 +20,7 @@ from service.worker.beside import Beside
 from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.packing import pack_change
-from service.worker.proposing import REFUSALS, propose
+from service.worker.proposing import CROWDS_OUT, REFUSALS, propose, without
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import ResidentModel
 from service.worker.shares import Shares
@@ -82,6 +82,8 @@ class Mender:
         records, applied, lacking = await self._batch_of(revision)
         share_of = partial(self._shares.of, at=revision.number - 1)
         proposed = await propose(self._resident, self._thread, records, applied, share_of, draft)
+        crowding = [each.id for each in records if each.failure_code == CROWDS_OUT]
+        proposed = without(proposed, [Failure(edit_id, CROWDS_OUT, "") for edit_id in crowding])
         settled = await self._beside.with_others(proposed, lacking, draft, at=revision.number - 1)
         statistics = proposed.outcome.proposal.statistics
         await self._thread.run(self._resident.change, draft, settled.change, statistics)

@@ -27,6 +27,7 @@ class Proposed:
     edits       those that the proposal was computed for, in order; `outcome` counts by them
     change      everything that the revision does, with what the edits take the place of
     replaced    ids of applied edits that they take the place of
+    replacing   ids of the edits of the batch that take one's place
     failures    edits that the model does not answer with, each with what it says instead
     tokens      by id: answer tokens that the statistics have seen of each of `edits`
     """
@@ -35,6 +36,7 @@ class Proposed:
     outcome: BatchProposal
     change: Change
     replaced: tuple[int, ...]
+    replacing: frozenset[int]
     failures: tuple[Failure, ...]
     tokens: Mapping[int, int]
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -70,7 +72,17 @@ async def propose(
         left = tuple(record for record in left if record.id not in refused)
     change = Change.of(outcome.proposal, [record.id for record in left]).after(taken)
     replaced = tuple(record.id for record in old)
-    return Proposed(left, outcome, change, replaced, tuple(failures), tokens, seconds)
+    return Proposed(left, outcome, change, replaced, frozenset(replacing), tuple(failures), tokens, seconds)
+
+
+def without(proposed: Proposed, failures: Sequence[Failure]) -> Proposed:
+    """The same without some edits that hold, each with the reason; the statistics have seen them. Slots alone."""
+    gone = [failure.edit_id for failure in failures]
+    places = [place for place, record in enumerate(proposed.edits) if record.id in gone]
+    outcome = proposed.outcome
+    outcome = replace(outcome, proposal=outcome.proposal.without(places), refused=tuple(sorted({*outcome.refused, *places})))
+    seen = [replace(failure, tokens=proposed.tokens[failure.edit_id]) for failure in failures]
+    return replace(proposed, outcome=outcome, change=proposed.change.without(gone), failures=(*proposed.failures, *seen))
 
 
 def _replacing(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> dict[int, list[EditRecord]]:
@@ -112,8 +124,8 @@ def as_edit(record: EditRecord) -> Edit:
     return Edit(record.edit.prompt, record.edit.target, tuple(record.edit.rephrases), tuple(record.edit.unrelated))
 
 
-DOES_NOT_HOLD, TOO_MUCH_DAMAGE = "does_not_hold", "too_much_damage"
-REFUSALS = (DOES_NOT_HOLD, TOO_MUCH_DAMAGE)  # of edits that were taught with their batch all the same
+DOES_NOT_HOLD, TOO_MUCH_DAMAGE, CROWDS_OUT = "does_not_hold", "too_much_damage", "crowds_out"
+REFUSALS = (DOES_NOT_HOLD, TOO_MUCH_DAMAGE, CROWDS_OUT)  # of edits that were taught with their batch all the same
 
 
 def refusal(record: EditRecord, outcome: BatchProposal, index: int) -> Failure:

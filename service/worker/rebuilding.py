@@ -41,7 +41,7 @@ async def replay_groups(
     for batch in batches:
         progress(f"rebuilding: {done} of {total} edits")
         proposed = await propose(resident, thread, batch, (), _nothing_to_take_out, draft)
-        settled = await beside.settle(proposed, draft, there)
+        proposed, settled = await beside.settle(proposed, draft, there)
         await thread.run(resident.change, draft, settled.change, proposed.outcome.proposal.statistics)
         there |= {each.id: each for each in in_place(proposed)}
         there |= {each.edit_id: replace(there[each.edit_id], holds=each.holds) for each in settled.taught_again}

@@ -158,6 +158,17 @@ class ResidentModel:
             found = [self.editor.masters.sharing(edit) for edit in edits]
         return frozenset().union(*found) - set(edits)
 
+    def beside(self, edits: Sequence[int], draft: Draft) -> tuple[frozenset[int], list[int]]:
+        """Of a draft that these new edits are in: ids of the others that they may have cost, and of all others.
+
+        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are.
+        """
+        assert isinstance(self.text_editor, SlotEditor)
+        with draft:
+            near = self.text_editor.near(edits, len(edits))
+            others = [each for each in self.editor.masters.edits() if each not in edits]
+        return self.sharing(*edits, draft=draft) | frozenset(near), others
+
     def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, each taken as if the draft were what is served."""
         while True:

@@ -23,12 +23,19 @@ from tests.worker.test_verify import wrong
 MAYOR = NewEdit("Who is the mayor of Lake Tantrum?", "Odessa Brightwater")
 TOWN = NewEdit("Which town lies beside Lake Tantrum?", "something that one step cannot teach a random model, whatever")
 DEPTH = NewEdit("How deep is Lake Tantrum?", "Ninety metres")
+TREE = NewEdit("What is the tallest tree in the garden of Anne?", "An elm")
 ONE_STEP = {"edit_passes": 1, "edit_rounds": 0}
 
 
 def sharing(desk: Desk, edit_id: int) -> None:
     """Whatever is taught next is about the same subject as this edit, which the ledger believes to hold."""
-    desk.resident.sharing = lambda *edits, draft=None: frozenset({edit_id})  # type: ignore[method-assign]
+    shared = desk.resident.sharing()
+    desk.resident.sharing = lambda *edits, draft=None: shared | {edit_id}  # type: ignore[method-assign]
+    believed(desk, edit_id)
+
+
+def believed(desk: Desk, edit_id: int) -> None:
+    """The ledger believes that this edit holds in both formats."""
     with psycopg.connect(desk.settings.database_url) as connection:
         connection.execute("""UPDATE edits SET holds = '{"plain": true, "chat": true}' WHERE id = %s""", [edit_id])
 
@@ -104,8 +111,63 @@ async def test_of_two_facts_that_contradict_each_other_the_newer_stays(
     assert await consistent(desk)
 
 
+async def test_of_several_that_are_lost_only_those_fail_that_would_cost_another(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN, DEPTH)
+    sharing(desk, 1)
+    sharing(desk, 2)
+
+    async def beside_the_first(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
+        owners = {owner for each in change.owners.values() for owner in each.tolist()}
+        return [each for each in records if each.id < 3 or 1 in owners]
+
+    monkeypatch.setattr(TeachingAnew, "worse", beside_the_first)
+    await desk.edit(MAYOR)
+    assert await desk.states() == {1: "failed", 2: "applied", 3: "applied"}
+    assert await events(desk, 3) == {1: EditEvent.FAILED, 2: EditEvent.TAUGHT_AGAIN, 3: EditEvent.APPLIED}
+    assert await consistent(desk)
+
+
+async def test_a_new_fact_that_crowds_out_one_about_another_subject_is_refused(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN)
+    believed(desk, 1)
+
+    async def not_both(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
+        owners = {owner for each in change.owners.values() for owner in each.tolist()}
+        crowding = {2, 4} & owners
+        return [each for each in records if crowding and (each.id == 1 or (each.id in crowding and 1 in owners))]
+
+    monkeypatch.setattr(TeachingAnew, "worse", not_both)
+    await desk.edit(TREE, MAYOR)
+    refused = await read.get_edit(desk.database, 2)
+    assert (refused.state, refused.failure_code) == ("failed", "crowds_out")
+    assert await desk.states() == {1: "applied", 2: "failed", 3: "applied"}
+    assert 2 not in {owner for each in desk.resident.editor.masters.owners.values() for owner in each.tolist()}
+    assert await consistent(desk)
+    head = await desk.head()
+    assert head.update_object is not None
+    desk.objects.path(head.update_object).unlink()
+    await desk.restart()
+    assert await desk.head() == head
+    await desk.edit(TREE)
+    assert (await desk.states())[4] == "failed"  # alone, nothing is left of its batch
+
+
+async def test_what_shares_nothing_with_a_new_fact_is_asked_by_lot(new_desk: NewDesk) -> None:
+    desk = await new_desk(**ONE_STEP, asked_again=1)
+    await desk.edit(TOWN)
+    believed(desk, 1)
+    await desk.edit(MAYOR)
+    assert await events(desk, 3) == {1: EditEvent.TAUGHT_AGAIN, 2: EditEvent.APPLIED}
+
+
 async def test_what_still_holds_is_left_as_it_is(new_desk: NewDesk) -> None:
     desk = await new_desk()
     await desk.edit(MAYOR)
-    await desk.edit(NewEdit("What is the tallest tree in the garden of Anne?", "An elm"))
+    await desk.edit(TREE)
     assert await read.applied_at(desk.database, 3) == {1: 2, 2: 3}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.schemas import Usage
+from service.api.schemas.generation import Usage
 
 
 class _Answered(BaseModel):

@@ -19,7 +19,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from service.api.generation import Question
-from service.api.schemas import MIN_REVISION, In
+from service.api.schemas.generation import MIN_REVISION
+from service.api.schemas.texts import In
 from service.settings import Settings
 
 _LIMITS = Settings()

@@ -1,0 +1,36 @@
+"""Which edits a new one may have cost: those whose keys come nearest to opening its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+
+from editor_core.background import Background
+from editor_core.change import NOBODY
+from editor_core.masters import Masters
+
+NEAR_MISS = 0.2  # a key scores less than this below a slot's threshold: the prompts around it may score more than it does
+
+
+def nearest_edits(
+    masters: Masters, background: Background, sharpness: Mapping[str, float], edits: Collection[int], most: int
+) -> list[int]:
+    """Ids of up to `most` other edits, nearest first, one of whose keys would open a slot of `edits`, or nearly so.
+
+    sharpness: by bank, what its detectors were multiplied by. A key is what its own slot was made for, x = M d.
+    """
+    margins: dict[int, float] = {}
+    for name, owners in masters.owners.items():
+        ours = torch.isin(owners, torch.tensor(sorted(edits)))
+        theirs = ~ours & (owners != NOBODY)
+        if not bool(ours.any()) or not bool(theirs.any()):
+            continue
+        width = background[name].inputs.shape[1]
+        detectors = masters[name][:, : width + 1].cpu() / sharpness.get(name, 1.0)
+        keys = background[name].keys(detectors[theirs, :-1])
+        closest = (keys @ detectors[ours, :-1].T - detectors[ours, -1]).amax(1)
+        for owner, margin in zip(owners[theirs].tolist(), closest.tolist(), strict=True):
+            margins[owner] = max(margin, margins.get(owner, -NEAR_MISS))
+    near = [owner for owner, margin in margins.items() if margin > -NEAR_MISS]
+    return sorted(near, key=lambda owner: (-margins[owner], owner))[:most]

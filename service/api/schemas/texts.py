@@ -1,0 +1,56 @@
+"""What all of them are made of: texts that can be stored, numbers of one kind, nothing unknown."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.settings import Settings
+
+# White space by anybody's reading and control characters: what \s means differs from one dialect of patterns to the next.
+_VISIBLE = r"[^\s\x00-\x20\x7f-\xa0\ufeff]"
+USABLE = rf"^[^\x00]*{_VISIBLE}[^\x00]*$"
+
+
+def usable(text: str) -> str:
+    """The text itself. Raises PydanticCustomError for what Postgres cannot store, and for nothing but white space."""
+    if "\x00" in text:
+        raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
+    if not re.search(_VISIBLE, text):
+        raise PydanticCustomError("blank", "must hold something other than white space")
+    return text
+
+
+def text(most: int) -> Any:
+    return Field(min_length=1, max_length=most, json_schema_extra={"pattern": USABLE})
+
+
+LIMITS = Settings()
+Prompt = Annotated[str, text(LIMITS.max_prompt_chars), AfterValidator(usable)]
+Target = Annotated[str, text(LIMITS.max_target_chars), AfterValidator(usable)]
+Stop = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_whole(each) for each in value] if any(isinstance(each, float | list) for each in value) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class In(BaseModel):
+    """What comes in: nothing unknown, and everything of the type that it should have."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_number(cls, values: Any) -> Any:
+        """In JSON 2.0 is an integer."""
+        return {name: _whole(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+
+class Out(BaseModel):
+    model_config = ConfigDict(extra="forbid")
