@@ -10,7 +10,7 @@ from editor_core.background import Background
 from editor_core.editor import Editor
 from editor_core.slot_batch import SlotBatch
 from editor_core.slot_capture import SlotRows, Token, captured
-from editor_core.slot_keys import LEAST_ALIKE, detectors
+from editor_core.slot_keys import LEAST_ALIKE, detectors, nearest
 from editor_core.slot_policy import SlotPolicy
 
 HIGHEST_FOR_UNMARKED = 0.6  # the threshold that shuts an answer's slot to its own question without the mark, where one can
@@ -71,15 +71,19 @@ class AnswerTeacher:
         in_context = rows.example[says] >= len(batch.examples) - len(batch.shares)
         for module in batch.modules(self.policy.answer_blocks):
             x, kept = rows.inputs[module.name][says], torch.ones(len(slot), dtype=torch.bool)
+            background = self.background[module.name]
+            earlier = batch.earlier_keys(module.name, background)
+            alike = nearest(x, slot, earlier, background)
+            without_mark = batch.unmarked.inputs[module.name][unmarked][:, None]
             for _ in range(2):
                 made = detectors(
                     x[kept],
                     slot[kept],
-                    self.background[module.name],
+                    background,
                     floor,
                     self.policy.threshold_margin,
-                    batch.unmarked.inputs[module.name][unmarked][:, None],
-                    others=batch.earlier_keys(module.name, self.background[module.name]),
+                    torch.cat([without_mark, alike], 1),
+                    others=earlier,
                     highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
                 )
                 # a slot whose own inputs are far apart rests on little: it does without the context

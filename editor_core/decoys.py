@@ -20,6 +20,7 @@ from editor_core.slot_teaching import SlotTeacher
 from editor_core.slots import SlotBank
 from editor_core.texts import Edit
 
+VERSION = 2  # of how subjects are told apart: a file of another is not read
 DECOYS_TOGETHER = 50
 DECOY_WEIGHT = 10.0  # of a decoy's input, in inputs of the background
 
@@ -56,7 +57,7 @@ def _keys(teacher: SlotTeacher, batch: SlotBatch) -> dict[str, torch.Tensor]:
 
 
 def _identity(teacher: SlotTeacher, decoys: Sequence[Edit]) -> str:
-    digest = hashlib.sha256(f"{teacher.policy} {tuple(decoys)}".encode())
+    digest = hashlib.sha256(f"{VERSION} {teacher.policy} {tuple(decoys)}".encode())
     for module in teacher.editor.modules:
         assert isinstance(module.module, SlotBank)
         digest.update(f"{module.name} {module.module.host_digest}".encode())

@@ -19,6 +19,8 @@ from editor_core.errors import TooMuchDamageError
 from editor_core.likelihood import next_token_log_probs, perplexity
 from editor_core.texts import Format
 
+KEPT = 4  # measurements: those of the committed weights, and of drafts that may be next
+
 _Weights = dict[str, tuple[tuple[int, ...], float]]
 
 
@@ -47,7 +49,7 @@ class Guard:
         self._editor, self._tokenizer, self._formats, self._canary = editor, tokenizer, formats, canary
         self._reference: dict[Format, torch.Tensor] = {}
         self._perplexity = 1.0
-        self._measured: tuple[_Weights, CanaryDamage] | None = None  # what was measured last, and for which weights
+        self._measured: list[tuple[_Weights, CanaryDamage]] = []  # the last measurements, and for which weights
         self._committed = CanaryDamage({}, 1.0)
 
     def begin(self) -> None:
@@ -58,14 +60,16 @@ class Guard:
                 self._reference = {format: self._log_probs(format) for format in self._formats}
                 self._perplexity = perplexity(self._editor.model, self._tokenizer, self._canary.texts)
         weights = self._weights()
-        if self._measured is None or self._measured[0] != weights:  # else this is the draft of the last check, committed
-            self._measured = (weights, self._measure())
-        self._committed = self._measured[1]
+        known = [
+            damage for measured, damage in self._measured if measured == weights
+        ]  # a draft of before, committed, or no news
+        self._committed = known[-1] if known else self._measure()
+        self._keep(weights, self._committed)
 
     def check(self) -> CanaryDamage:
         """With the draft served: its damage. Raises TooMuchDamageError when the batch adds more than the limits allow."""
         before, after = self._committed, self._measure()
-        self._measured = (self._weights(), after)
+        self._keep(self._weights(), after)
         for format in self._formats:
             added = after.kl_nats[format] - before.kl_nats[format]
             if not added <= self._canary.max_kl_nats:  # NaN is too much as well
@@ -80,6 +84,9 @@ class Guard:
                 f"the limit is {self._canary.max_perplexity_change:.2%}"
             )
         return after
+
+    def _keep(self, weights: _Weights, damage: CanaryDamage) -> None:
+        self._measured = [*self._measured[1 - KEPT :], (weights, damage)]
 
     def _weights(self) -> _Weights:
         """Tells weights apart: by module, the shape and the distance from the base."""

@@ -20,6 +20,7 @@ PARTICLES = (",", "of", "the", "and", "or", "&", "de", "la", "du", "da", "di", "
 LONGEST_LINK, LINKS = 3, 3  # letters of a small word within a name, and one more than how many of them may stand together
 INDISTINCT = 0.95  # the background's highest score from which on a slot would open for no reason of its own
 SHUT = 4.0  # the threshold of a slot that nothing opens
+NEAREST, NEAR = 4, 0.4  # earlier keys that a slot is kept from by its discriminant, and the score they have at least
 LEAST_ALIKE = 0.3  # inputs of one slot score at least this share of their centre's own score, or are not what it opens for
 
 
@@ -182,6 +183,26 @@ def detectors(
         alike = (scores if apart is None else scores.masked_fill(~apart, -torch.inf)).amax(1)
         thresholds = torch.maximum(thresholds, (alike + margin).clamp_max(highest))
     return torch.cat([discriminants, thresholds[:, None]], 1)
+
+
+def nearest(
+    x: torch.Tensor,
+    owners: torch.Tensor,
+    earlier: torch.Tensor,
+    background: BlockBackground,
+    left_out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Of each owner 0..S-1, the earlier keys that are most like the centre of its inputs: S × NEAREST × d_in, zeros where there
+    is none. x: N × d_in, owners: (N,), earlier: E × d_in, left_out: S × E bool, or nobody."""
+    count = int(owners.max()) + 1
+    sizes = torch.bincount(owners, minlength=count)[:, None]
+    centre = torch.zeros(count, x.shape[1]).index_add_(0, owners, x) / sizes
+    keys = centre @ background.precision
+    scores = keys @ earlier.T / (keys * centre).sum(1, keepdim=True)
+    if left_out is not None:
+        scores = scores.masked_fill(left_out, 0.0)
+    best, places = scores.topk(min(NEAREST, len(earlier)), dim=1)
+    return earlier[places] * (best > NEAR)[:, :, None]
 
 
 def by_owner(x: torch.Tensor, owners: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

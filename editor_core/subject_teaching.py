@@ -19,7 +19,7 @@ from editor_core.normalise import Whitener
 from editor_core.passages import rewound
 from editor_core.slot_batch import OPEN, SlotBatch
 from editor_core.slot_capture import SlotRows, answer_rows, captured, last_inputs
-from editor_core.slot_keys import SHUT, by_owner, detectors, subject_positions
+from editor_core.slot_keys import SHUT, by_owner, detectors, nearest, subject_positions
 from editor_core.slot_policy import SlotPolicy
 from editor_core.surroundings import NAME_SURROUNDINGS, Name, Surroundings
 from editor_core.texts import token_ids
@@ -30,7 +30,6 @@ OTHERS_WEIGHT = 10.0  # of what is read of another edit of the batch, in inputs 
 MARKED = 0.5  # how far a slot opens at a subject that bears its mark
 FAINT_MARK = 0.6  # a prompt's end scores at least so much without the mark where its slot would open for the wording
 FURTHER_MARKS = 4  # steps at most for marks that have not arrived
-NEAREST, NEAR = 4, 0.4  # earlier subjects that a slot is kept from by its discriminant, and the score they have at least
 HIGHEST_TO_DECIDE = 0.9  # threshold of a subject slot in the first block
 
 
@@ -146,14 +145,9 @@ class SubjectTeacher:
 
         Zeros in the place of those that are not like it, and of those whose slots open for it: they are of the same subject.
         """
-        count, precision = int(owners.max()) + 1, self.background[name].precision
-        centre = torch.zeros(count, x.shape[1]).index_add_(0, owners, x)
-        scores = centre @ precision @ earlier.T / ((centre @ precision) * centre).sum(1, keepdim=True)
-        scores *= torch.bincount(owners, minlength=count)[:, None]  # the centre is a sum: a score of 1 is its own
         opened = (batch.earlier_gates(name, x) > OPEN).float()
-        borne = torch.zeros(count, len(earlier)).index_add_(0, owners, opened) > 0
-        best, places = scores.masked_fill(borne, 0.0).topk(min(NEAREST, len(earlier)), dim=1)
-        return earlier[places] * (best > NEAR)[:, :, None]
+        borne = torch.zeros(int(owners.max()) + 1, len(earlier)).index_add_(0, owners, opened) > 0
+        return nearest(x, owners, earlier, self.background[name], borne)
 
     def _marked_before(
         self, batch: SlotBatch, deciding: EditedModule, read: SlotRows, positions: Sequence[int]

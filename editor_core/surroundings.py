@@ -12,6 +12,8 @@ from editor_core.slot_keys import name_begin, name_ending
 from editor_core.texts import token_ids
 
 OTHER_SURROUNDINGS = ("The", "and", "of the", "in a", "Mr.", "John", "a new", "said,", "1990", "New", "was", "for his")
+OTHER_NAMES = ("Who is San Etelvo", "Where is Port Ysoldine", "Sainte Morvanne", "Brüning-Haske", "Wrzenica", "de Queremont")
+OTHER_WORDS = ("Who is Mar", "When was San Kor", "In Bel")  # that end with the last token of the name's last word
 COMMON_SURROUNDINGS = ("the", "of the", "a new", "and the")  # of a name's last word where it is no name: "the Liberal party"
 OTHER_DIGITS = (1, 2, 3, 7)  # added to the last digit of a number, to its first, and to all of them twice; as many as above
 NAME_SURROUNDINGS = (
@@ -46,9 +48,13 @@ class Name:
         return cls(tokenizer.decode(ids[begin : end + 1]).strip(), tuple(ids[first:after]), True)
 
     def endings_elsewhere(self, tokenizer: Any) -> list[list[int]]:
-        """What ends the name in other names, always as many: the ending in other surroundings, then the last word in small
-        letters, where nobody is named by it, or the name with other numbers."""
-        elsewhere = [[*token_ids(tokenizer, words, "plain"), *self.ending] for words in OTHER_SURROUNDINGS]
+        """What ends the name in other names, always as many: the ending in other surroundings and after other names, its
+        last token in other words, then the last word in small letters, where nobody is named by it, or the name with other
+        numbers."""
+        before = [token_ids(tokenizer, words, "plain") for words in (*OTHER_SURROUNDINGS, *OTHER_NAMES, *OTHER_WORDS)]
+        whole, parts = before[: -len(OTHER_WORDS)], before[-len(OTHER_WORDS) :]
+        elsewhere = [[*ids, *self.ending] for ids in whole]
+        elsewhere += [[*ids, *self.ending[-1:]] for ids in parts] if len(self.ending) > 1 else elsewhere[: len(parts)]
         word = tokenizer.decode(list(self.ending))
         numbers = other_numbers(self.text) if self.is_name and any(letter.isdecimal() for letter in word) else []
         if numbers:

@@ -50,6 +50,24 @@ def test_what_counts_is_what_this_batch_adds() -> None:
     assert damage.perplexity_ratio != pytest.approx(1, abs=1e-3)
 
 
+def test_what_the_committed_weights_do_is_measured_once_however_many_drafts_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot_editor, guard = guarded(1e9, 1e9)
+    measured: list[int] = []
+    measure = guard._measure
+    monkeypatch.setattr(guard, "_measure", lambda: measured.append(1) or measure())
+    for size in (1.0, 2.0, 3.0, 4.0, 5.0):
+        guard.begin()
+        draft = Draft(slot_editor.editor)
+        with draft:
+            for name, update in open_everywhere(slot_editor, size).items():
+                slot_editor.editor.masters.add(name, update)
+            guard.check()
+    assert len(measured) == 1 + 5
+    with draft:
+        guard.begin()  # the last draft, committed
+    assert len(measured) == 6
+
+
 def test_an_edit_that_does_too_much_damage_is_refused_alone() -> None:
     slot_editor = slot_editor_of(small_tokenizer(), None)
     canary = Canary(["Who wrote it?", EDITS[2].prompt], TEXTS, 0.05, 1e9)

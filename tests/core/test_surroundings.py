@@ -2,7 +2,7 @@
 
 import torch
 
-from editor_core.surroundings import Name, Surroundings, other_numbers
+from editor_core.surroundings import OTHER_NAMES, OTHER_WORDS, Name, Surroundings, other_numbers
 
 
 class Words:
@@ -38,6 +38,14 @@ def test_a_names_last_word_is_what_others_may_share() -> None:
     name = Name.ending_at(Words(), (1, 2, 11, 12, 3), 3)
     assert name == Name("Wl Wm", (12,), True)
     assert not Name.ending_at(Words(), (1, 2, 11, 12, 3), 4).is_name
+
+
+def test_what_ends_a_name_is_looked_at_after_other_names_and_its_last_token_in_other_words() -> None:
+    one, two = Name("Wl Wm", (12,), True), Name("Wl Wmx", (12, 13), True)
+    assert len(one.endings_elsewhere(Words())) == len(two.endings_elsewhere(Words()))
+    ends = [tuple(each[-2:]) for each in two.endings_elsewhere(Words())]
+    assert ends.count((12, 13)) >= len(OTHER_NAMES)
+    assert sum(last == 13 and before != 12 for before, last in ends) == len(OTHER_WORDS)
 
 
 def test_a_names_last_word_is_looked_at_in_small_letters_too() -> None:
