@@ -63,13 +63,14 @@ def main(arguments: Sequence[str]) -> None:
             shares[f"unrelated unchanged, {format}"] = Share.of(before[key] == after[key] for key in before if key[1] == format)
         _print(console, shares, figures["failed"])
         figures["figures"] = {name: share.as_json() for name, share in shares.items()}
-        with phases("many more") as advance:
-            figures["later"] = []
-            for each in _later(client, facts, more, asked.every, before, advance):
-                figures["later"].append(each)
-                console.print(_in_words(each))
-                write_result(asked.json.parent, asked.json.stem, figures, console)
-    write_result(asked.json.parent, asked.json.stem, figures, console)
+        figures["later"] = []
+        write_result(asked.json.parent, asked.json.stem, figures, console)
+        if more:
+            with phases("many more") as advance:
+                for each in _later(client, facts, more, asked.every, before, advance):
+                    figures["later"].append(each)
+                    console.print(_in_words(each))
+                    write_result(asked.json.parent, asked.json.stem, figures, console)
 
 
 def _post(client: Client, facts: Sequence[dict[str, str]], advance: Callable[[float], None]) -> list[str]:
