@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     asked_again: int = Field(
         200,
         ge=0,
-        description="slots: applied edits, drawn by lot, that are asked with every batch; what is lost is taught.",
+        description="slots: applied edits by lot that are asked with every batch, and as many near its own; 0: none.",
     )
     max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
     checkpoint_every: int = Field(

@@ -87,7 +87,10 @@ def _wave(console: Console, asked: argparse.Namespace, name: str) -> dict[str, A
         with log.open("wb") as output:
             path = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
             locust = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | path)
-        _show_until_it_ends(console, locust, name, asked.minutes * 60)
+        try:
+            _show_until_it_ends(console, locust, name, asked.minutes * 60)
+        finally:  # whatever ends this one, the crowd goes home
+            locust.terminate()
         if not out.exists():
             raise SystemExit(f"locust failed:\n{log.read_text()[-3000:]}")
         found: dict[str, Any] = json.loads(out.read_text())
@@ -105,9 +108,6 @@ def _show_until_it_ends(console: Console, locust: subprocess.Popen[bytes], name:
                 locust.wait(0.5)
             except subprocess.TimeoutExpired:
                 continue
-            except KeyboardInterrupt:
-                locust.terminate()
-                raise
 
 
 def _print_memory(console: Console, memory: dict[str, dict[str, Any]]) -> None:

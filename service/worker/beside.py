@@ -112,12 +112,13 @@ class Beside:
     ) -> tuple[list[EditRecord], list[EditRecord]]:
         """Edits in the weights that hold in some format, so far as the ledger knows: those that the batch may have cost, and
         some of the others by lot."""
-        new = [each.id for each in in_place(proposed)]
-        if not self._resident.has_slots or not new:
+        members = in_place(proposed)
+        if not self._resident.has_slots or not members:
             return [], []
         after = await self._thread.run(self._resident.changed, draft, proposed.change)
-        close, every = await self._thread.run(self._resident.beside, new, after)
-        ids = drawn([each for each in every if each not in close], new, self._resident.settings.asked_again)
+        close, every = await self._thread.run(self._resident.beside, [each.id for each in members], after)
+        others = [each for each in every if each not in close]
+        ids = drawn(others, self._resident.settings.asked_again, members[0].edit.prompt)
         if there is None:
             known = await read.edits_by_id(self._database, sorted(close | ids))
             there = {edit_id: each for edit_id, each in known.items() if each.state is EditState.APPLIED}
@@ -142,6 +143,6 @@ def crowds_out(new: EditRecord, others: Sequence[EditRecord]) -> Failure:
     return Failure(new.id, CROWDS_OUT, f"{why}; say more of the subject's name in the prompt, or take those edits back first")
 
 
-def drawn(others: Sequence[int], new: Sequence[int], count: int) -> frozenset[int]:
-    """`count` of the ids, other ones for every batch; the same for the same ids, so that a replay agrees."""
-    return frozenset(Random(min(new)).sample(others, min(count, len(others))))
+def drawn(others: Sequence[int], count: int, by: str) -> frozenset[int]:
+    """`count` of the ids by a lot that a text draws: it and their order alone decide, so that a replay and a rebuild agree."""
+    return frozenset(Random(by).sample(others, min(count, len(others))))

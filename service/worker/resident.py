@@ -161,11 +161,12 @@ class ResidentModel:
     def beside(self, edits: Sequence[int], draft: Draft) -> tuple[frozenset[int], list[int]]:
         """Of a draft that these new edits are in: ids of the others that they may have cost, and of all others.
 
-        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are.
+        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are, or
+        `asked_again` where that is less.
         """
         assert isinstance(self.text_editor, SlotEditor)
         with draft:
-            near = self.text_editor.near(edits, len(edits))
+            near = self.text_editor.near(edits, min(len(edits), self.settings.asked_again))
             others = [each for each in self.editor.masters.edits() if each not in edits]
         return self.sharing(*edits, draft=draft) | frozenset(near), others
 

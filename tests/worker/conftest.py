@@ -142,6 +142,7 @@ async def new_desk(
             "warmup_size": 20,
             "guard": False,
             "require_holding": False,
+            "asked_again": 0,  # to a random model one subject is like another: every edit would push others out
         }
         desk = Desk(settings.model_copy(update={**own, **changed}))
         made.append(desk)

@@ -133,7 +133,7 @@ async def test_of_several_that_are_lost_only_those_fail_that_would_cost_another(
 async def test_a_new_fact_that_crowds_out_one_about_another_subject_is_refused(
     new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = await new_desk(**ONE_STEP)
+    desk = await new_desk(**ONE_STEP, asked_again=10)
     await desk.edit(TOWN)
     believed(desk, 1)
 
