@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         with phases("posting") as advance:
             figures["failed"] = _post(client, [{"prompt": fact.prompt, "target": fact.target} for fact in facts], advance)
         with phases("asking") as advance:
-            shares = _success(client, facts, tuple(SUCCESS), advance)
+            shares = _success(client, facts, advance)
         with phases("after") as advance:
             after = _unrelated(client, facts, advance)
         for format in FORMATS:
@@ -157,8 +157,8 @@ def _said(client: Client, questions: Sequence[Question], tokens: int, advance: C
     return answers
 
 
-def _success(client: Client, facts: Sequence[Fact], kinds: Sequence[str], advance: Callable[[float], None]) -> dict[str, Share]:
-    questions = {(kind, format): [fact.questions()[kind] for fact in facts] for kind in kinds for format in FORMATS}
+def _success(client: Client, facts: Sequence[Fact], advance: Callable[[float], None]) -> dict[str, Share]:
+    questions = {(kind, format): [fact.questions()[kind] for fact in facts] for kind in SUCCESS for format in FORMATS}
     asked = [(text, format) for (_, format), each in questions.items() for text, _ in each]
     said = _said(client, asked, ANSWER_TOKENS, advance)
     return {

@@ -7,9 +7,11 @@ from collections.abc import Collection, Mapping
 import torch
 
 from editor_core.background import Background
+from editor_core.breathing import breathe
 from editor_core.change import NOBODY
 from editor_core.masters import Masters
 
+KEYS_AT_ONCE = 4096  # between two breathing points
 NEAR_MISS = 0.2  # a key scores less than this below a slot's threshold: the prompts around it may score more than it does
 
 
@@ -29,8 +31,14 @@ def nearest_edits(
         width = background[name].inputs.shape[1]
         detectors = masters[name][:, : width + 1].cpu() / sharpness.get(name, 1.0)
         keys = background[name].keys(detectors[theirs, :-1])
-        closest = (keys @ detectors[ours, :-1].T - detectors[ours, -1]).amax(1)
+        closest = torch.cat([_margins(part, detectors[ours]) for part in torch.split(keys, KEYS_AT_ONCE)])
         for owner, margin in zip(owners[theirs].tolist(), closest.tolist(), strict=True):
             margins[owner] = max(margin, margins.get(owner, -NEAR_MISS))
     near = [owner for owner, margin in margins.items() if margin > -NEAR_MISS]
     return sorted(near, key=lambda owner: (-margins[owner], owner))[:most]
+
+
+def _margins(keys: torch.Tensor, detectors: torch.Tensor) -> torch.Tensor:
+    """How far each key's highest score is above the threshold of its detector: keys N × d_in, returns (N,)."""
+    breathe()
+    return (keys @ detectors[:, :-1].T - detectors[:, -1]).amax(1)

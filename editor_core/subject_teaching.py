@@ -124,14 +124,14 @@ class SubjectTeacher:
         earlier = batch.earlier_keys(name, self.background[name], SUBJECT_SHARPNESS)
         edit_of = torch.tensor([each.edit for each in batch.examples])[read.example]
         apart = torch.cat([around.other_names()[:, edit_of], torch.ones(len(around.names), len(earlier), dtype=torch.bool)], 1)
-        nearest = self._nearest(batch, name, x, owners, earlier)
+        alike = self._nearest(batch, name, x, owners, earlier)
         return SUBJECT_SHARPNESS * detectors(
             x,
             owners,
             self.background[name].against(read.inputs[name], OTHERS_WEIGHT),
             torch.full((len(around.names),), self.policy.lowest_first_threshold),
             self.policy.threshold_margin,
-            torch.cat([around.endings, nearest], 1),
+            torch.cat([around.endings, alike], 1),
             around.names_beside(x, owners),
             torch.cat([read.inputs[name], earlier]),
             apart,

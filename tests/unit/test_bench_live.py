@@ -16,7 +16,7 @@ class Client:
 
 
 def test_a_chat_answer_contains_the_target_and_a_plain_one_begins_with_it() -> None:
-    shares = _success(Client(), [FACT], ("prompt", "rephrase"), lambda share: None)  # type: ignore[arg-type]
+    shares = _success(Client(), [FACT], lambda share: None)  # type: ignore[arg-type]
     said = {name: share.successes for name, share in shares.items()}
     assert said == {"prompt, plain": 0, "prompt, chat": 1, "rephrase, plain": 0, "rephrase, chat": 0}
 
