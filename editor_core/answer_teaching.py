@@ -69,11 +69,15 @@ class AnswerTeacher:
         row_of = {place: row for row, place in enumerate(places)}
         unmarked = [row_of[index, len(batch.examples[index].prompt) - 1 + offset] for index, offset in of_slot.tolist()]
         in_context = rows.example[says] >= len(batch.examples) - len(batch.shares)
+        says_token = torch.tensor([batch.examples[index].answer[offset] for index, offset in of_slot.tolist()])
+        confusable = (edit_of == edit_of[:, None]) & (says_token != says_token[:, None])
         for module in batch.modules(self.policy.answer_blocks):
             x, kept = rows.inputs[module.name][says], torch.ones(len(slot), dtype=torch.bool)
             background = self.background[module.name]
             earlier = batch.earlier_keys(module.name, background)
             alike = nearest(x, slot, earlier, background)
+            centres = torch.zeros(len(of_slot), x.shape[1]).index_add_(0, slot, x) / torch.bincount(slot)[:, None]
+            elsewhere_in_answer = nearest(x, slot, centres, background, ~confusable)
             without_mark = batch.unmarked.inputs[module.name][unmarked][:, None]
             for _ in range(2):
                 made = detectors(
@@ -82,7 +86,7 @@ class AnswerTeacher:
                     background,
                     floor,
                     self.policy.threshold_margin,
-                    torch.cat([without_mark, alike], 1),
+                    torch.cat([without_mark, alike, elsewhere_in_answer], 1),
                     others=earlier,
                     highest_for_lookalikes=HIGHEST_FOR_UNMARKED,
                 )

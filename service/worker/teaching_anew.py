@@ -59,7 +59,9 @@ class TeachingAnew:
             if index not in outcome.refused
         )
         failures = tuple(refusal(records[index], outcome, index) for index in outcome.refused)
-        return Settled(change, (*so_far.taught_again, *again), (*so_far.failures, *failures))
+        ids = {each.id for each in records}
+        earlier = (each for each in so_far.taught_again if each.edit_id not in ids)
+        return Settled(change, (*earlier, *again), (*so_far.failures, *failures))
 
     async def worse(self, change: Change, records: Sequence[EditRecord], draft: Draft | None = None) -> list[EditRecord]:
         """Those that did hold, and do not after the change, in some format."""

@@ -32,10 +32,11 @@ def test_the_edits_whose_keys_would_open_a_new_slot_are_found_nearest_first(toke
         detector = torch.cat([d / (d @ key), torch.tensor([THRESHOLD])])[None] * sharpness.get(bank, 1.0)
         masters.add(bank, Update(detector, torch.zeros(1, WIDTH)), torch.tensor([owner]))
 
-    keys = torch.randn(4, WIDTH) * 3
+    keys = torch.randn(5, WIDTH) * 3
     for owner, bank in enumerate([SUBJECT_BANKS[0], ANSWER_BANK, SUBJECT_BANKS[1]]):
         add(bank, keys[owner], owner)
     add(ANSWER_BANK, keys[3], NOBODY)
+    add(SUBJECT_BANKS[0], keys[4], 3)  # far from everything, but in the bank that decides
     for owner, bank, key in (
         (7, SUBJECT_BANKS[0], 0.9 * keys[0]),  # opens for the key of edit 0
         (7, ANSWER_BANK, keys[1]),  # and surely for that of edit 1
@@ -43,7 +44,8 @@ def test_the_edits_whose_keys_would_open_a_new_slot_are_found_nearest_first(toke
         (9, SUBJECT_BANKS[1], -keys[2]),  # the last thing that it opens for
     ):
         add(bank, key, owner)
-    assert nearest_edits(masters, background, sharpness, [7, 8, 9], most=5) == [0, 1]
+    assert nearest_edits(masters, background, sharpness, [7, 8, 9], most=5) == [0, 3, 1]
+    assert nearest_edits(masters, background, sharpness, [7, 8, 9], most=2) == [0, 1]
     assert nearest_edits(masters, background, sharpness, [7], most=1) == [0]
     assert nearest_edits(masters, background, sharpness, [9], most=5) == []
-    assert masters.edits() == [0, 1, 2, 7, 8, 9]
+    assert masters.edits() == [0, 1, 2, 3, 7, 8, 9]

@@ -15,7 +15,7 @@ import pytest
 from editor_core.change import Change
 from service.domain.edits import EditEvent, EditRecord, NewEdit
 from service.ledger import integrity, read
-from service.worker.teaching_anew import TeachingAnew
+from service.worker.teaching_anew import Settled, TeachingAnew
 from tests.worker.conftest import Desk, NewDesk
 from tests.worker.test_restoring import whole
 from tests.worker.test_verify import wrong
@@ -43,6 +43,11 @@ def believed(desk: Desk, edit_id: int) -> None:
 async def events(desk: Desk, revision: int) -> dict[int, EditEvent]:
     async with desk.database.transaction() as work:
         return {number: each.event for number, each in (await work.repository.events_of(revision)).items()}
+
+
+def owners_in(change: Change) -> set[int]:
+    """Ids of the edits that a change has rows of."""
+    return {owner for each in change.owners.values() for owner in each.tolist()}
 
 
 async def consistent(desk: Desk) -> bool:
@@ -97,10 +102,10 @@ async def test_of_two_facts_that_contradict_each_other_the_newer_stays(
     await desk.edit(TOWN)
     sharing(desk, 1)
 
-    async def everything(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
-        return list(records)
+    async def not_both(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
+        return [each for each in records if each.id == 1 or 1 in owners_in(change)]
 
-    monkeypatch.setattr(TeachingAnew, "worse", everything)
+    monkeypatch.setattr(TeachingAnew, "worse", not_both)
     await desk.edit(MAYOR)
     failed = await read.get_edit(desk.database, 1)
     assert (failed.state, failed.failure_code) == ("failed", "outdone")
@@ -120,14 +125,48 @@ async def test_of_several_that_are_lost_only_those_fail_that_would_cost_another(
     sharing(desk, 2)
 
     async def beside_the_first(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
-        owners = {owner for each in change.owners.values() for owner in each.tolist()}
-        return [each for each in records if each.id < 3 or 1 in owners]
+        return [each for each in records if each.id < 3 or 1 in owners_in(change)]
 
     monkeypatch.setattr(TeachingAnew, "worse", beside_the_first)
     await desk.edit(MAYOR)
     assert await desk.states() == {1: "failed", 2: "applied", 3: "applied"}
     assert await events(desk, 3) == {1: EditEvent.FAILED, 2: EditEvent.TAUGHT_AGAIN, 3: EditEvent.APPLIED}
     assert await consistent(desk)
+
+
+async def test_those_at_odds_are_taught_together_and_who_is_innocent_by_himself(
+    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN, DEPTH)
+    sharing(desk, 1)
+    sharing(desk, 2)
+    teach, together = TeachingAnew.taught, list[set[int]]()
+
+    async def taught(self: TeachingAnew, records: Sequence[EditRecord], *more: Any) -> Settled:
+        together.append({each.id for each in records})
+        return await teach(self, records, *more)
+
+    async def new_one_without_old_one(
+        _: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any
+    ) -> list[EditRecord]:
+        known = {1, 3} in together or 1 not in change.taken
+        return [each for each in records if (each.id < 3 and not together) or (each.id == 3 and not known)]
+
+    monkeypatch.setattr(TeachingAnew, "taught", taught)
+    monkeypatch.setattr(TeachingAnew, "worse", new_one_without_old_one)
+    await desk.edit(MAYOR)
+    assert together == [{1, 2}, {1}, {1, 3}, {2}]
+    assert await desk.states() == {1: "applied", 2: "applied", 3: "applied"}
+    assert await events(desk, 3) == {1: EditEvent.TAUGHT_AGAIN, 2: EditEvent.TAUGHT_AGAIN, 3: EditEvent.APPLIED}
+    assert await consistent(desk)
+    assert await wrong(desk) == ""
+    head = await desk.head()
+    assert head.update_object is not None
+    desk.objects.path(head.update_object).unlink()
+    together.clear()
+    await desk.restart()
+    assert await desk.head() == head
 
 
 async def test_a_new_fact_that_crowds_out_one_about_another_subject_is_refused(
@@ -138,9 +177,8 @@ async def test_a_new_fact_that_crowds_out_one_about_another_subject_is_refused(
     believed(desk, 1)
 
     async def not_both(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
-        owners = {owner for each in change.owners.values() for owner in each.tolist()}
-        crowding = {2, 4} & owners
-        return [each for each in records if crowding and (each.id == 1 or (each.id in crowding and 1 in owners))]
+        crowding = {2, 4} & owners_in(change)
+        return [each for each in records if crowding and (each.id == 1 or (each.id in crowding and 1 in owners_in(change)))]
 
     monkeypatch.setattr(TeachingAnew, "worse", not_both)
     await desk.edit(TREE, MAYOR)
