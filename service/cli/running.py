@@ -30,7 +30,7 @@ def up(
     settings = settings_for("supervisor")
     with needing("local"):
         from service.local.processes import PidFile
-        from service.local.supervisor import Supervisor, log_path
+        from service.local.supervisor import Supervisor, log_path, require_free_port
 
     running = PidFile(settings.data_dir, "supervisor").running()
     if running is None and not detach:
@@ -43,6 +43,11 @@ def up(
     process: subprocess.Popen[bytes] | None = None
     log = log_path(settings.data_dir)
     if running is None:
+        if PidFile(settings.data_dir, "api").running() is None:  # else it is our own, left over, and will be ended
+            try:  # what answers there would be taken for what is started here
+                require_free_port(settings.api_host, settings.api_port, "ERRATA_API_PORT")
+            except ErrataError as error:
+                fail(error.detail)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             command = [sys.executable, "-m", "service.cli", "up"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,19 @@ def test_edit_wants_a_fact_or_a_file(runner: CliRunner) -> None:
     result = runner.invoke(app, ["edit", "Who?"])
     assert result.exit_code == 1
     assert "--file" in result.output
+
+
+def test_starting_where_somebody_else_answers_is_an_error(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("ERRATA_API_PORT", str(taken.getsockname()[1]))
+        result = runner.invoke(app, ["up", "--detach"])
+    assert result.exit_code == 1
+    assert "ERRATA_API_PORT" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_stop_with_nothing_running_says_so(runner: CliRunner) -> None:
