@@ -63,14 +63,10 @@ class Masters:
         self.leans = {**left, **change.leans}
 
     def sharing(self, edit: int) -> frozenset[int]:
-        """Ids of the edits that rely on a subject mark with this one, whoever's it is, directly or through others."""
-        known = {edit}
-        pairs = [{one, *on} for one, on in self.leans.items()]
-        while True:
-            more = known.union(*(pair for pair in pairs if pair & known))
-            if more == known:
-                return frozenset(known - {edit})
-            known = more
+        """Ids of the other edits that rely on a subject mark which this one relies on, whoever's it is."""
+        marks = {edit, *self.leans.get(edit, ())}
+        found = marks.union(one for one, on in self.leans.items() if not marks.isdisjoint({one, *on}))
+        return frozenset(found - {edit})
 
     def edits(self) -> list[int]:
         """Ids of the edits that have rows of their own in a bank, in order."""

@@ -119,9 +119,9 @@ class Settings(BaseSettings):
     batch_size: int = Field(50, ge=1, le=1000)
     batch_linger_s: float = Field(0.25, ge=0, description="How long the oldest edit waits for others to join its batch.")
     asked_again: int = Field(
-        200,
+        50,
         ge=0,
-        description="slots: applied edits by lot that are asked with every batch, and as many near its own; 0: none.",
+        description="slots: applied edits near a batch's own that are asked with it, at most, and as many by lot; 0: none.",
     )
     max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
     checkpoint_every: int = Field(

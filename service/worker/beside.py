@@ -141,11 +141,14 @@ class Beside:
         return replace(so_far, change=taken.after(added))
 
     async def _with_their_subjects(self, dispute: _Dispute, edits: Sequence[EditRecord], so_far: Settled) -> list[EditRecord]:
-        """These, and the others to be kept that share a mark with one of them."""
+        """These, and the others to be kept that share a mark with one of them, or with one that does."""
         after = await self._thread.run(self._resident.changed, dispute.draft, so_far.change)
-        ids = {each.id for each in edits}
-        ids |= await self._thread.run(partial(self._resident.sharing, *sorted(ids), draft=after))
-        return [each for each in dispute.kept if each.id in ids]
+        kept = {each.id for each in dispute.kept}
+        found, new = set[int](), {each.id for each in edits}
+        while new:
+            found |= new
+            new = kept & await self._thread.run(partial(self._resident.sharing, *sorted(new), draft=after)) - found
+        return [each for each in dispute.kept if each.id in found]
 
     async def _crowding(self, dispute: _Dispute, costs: Sequence[EditRecord], so_far: Settled) -> list[EditRecord]:
         """Of edits of the batch that do not hold beside applied ones, those about another subject than anybody else's."""
@@ -164,7 +167,7 @@ class Beside:
         after = await self._thread.run(self._resident.changed, draft, proposed.change)
         close, every = await self._thread.run(self._resident.beside, [each.id for each in members], after)
         others = [each for each in every if each not in close]
-        ids = drawn(others, self._resident.settings.asked_again, members[0].edit.prompt)
+        ids = drawn(others, min(len(members), self._resident.settings.asked_again), members[0].edit.prompt)
         if there is None:
             known = await read.edits_by_id(self._database, sorted(close | ids))
             there = {edit_id: each for edit_id, each in known.items() if each.state is EditState.APPLIED}

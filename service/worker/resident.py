@@ -30,6 +30,7 @@ from service.worker.editors import build_editor, config_hash
 from service.worker.packing import StoredState, pack_change, pack_state, pack_statistics
 
 NO_REVISION = -1  # before the ledger was read
+LEAST_NEAR = 8  # edits asked beside a batch, however small: one pass of the model
 T = TypeVar("T")
 
 
@@ -161,12 +162,12 @@ class ResidentModel:
     def beside(self, edits: Sequence[int], draft: Draft) -> tuple[frozenset[int], list[int]]:
         """Of a draft that these new edits are in: ids of the others that they may have cost, and of all others.
 
-        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are, or
-        `asked_again` where that is less.
+        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are, but
+        at least LEAST_NEAR and at most `asked_again`.
         """
         assert isinstance(self.text_editor, SlotEditor)
         with draft:
-            near = self.text_editor.near(edits, min(len(edits), self.settings.asked_again))
+            near = self.text_editor.near(edits, min(max(len(edits), LEAST_NEAR), self.settings.asked_again))
             others = [each for each in self.editor.masters.edits() if each not in edits]
         return self.sharing(*edits, draft=draft) | frozenset(near), others
 
