@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from editor_core import Editor, EditorConfig, Update, anchors, background
 from editor_core.answer_teaching import Pace
 from editor_core.errors import EmptyBatchError, EncodingError, StaleProposalError
+from editor_core.slot_batch import OPEN
 from editor_core.slot_defaults import blocks_at, gated_blocks
 from editor_core.slot_editor import SlotEditor, SlotPolicy
-from editor_core.slots import attach_slots, banks_of, without_slots
+from editor_core.slots import attach_slots, banks_of, gates, without_slots
 from editor_core.texts import Edit
 
 EDITS = [
@@ -112,6 +113,26 @@ def test_facts_hold_by_free_generation_after_they_are_applied(slot_editor: SlotE
     assert proposed.before != proposed.after
     slot_editor.editor.apply(proposed.proposal)
     assert slot_editor._ask(EDITS) == proposed.after
+
+
+def test_slots_that_say_an_answer_stay_shut_at_its_other_tokens(slot_editor: SlotEditor) -> None:
+    edit = Edit("When did Anne Antoine die?", "18881828")
+    slot_editor.editor.apply(slot_editor.propose([edit]).proposal)
+    examples = slot_editor._encode(edit, 0)
+    detectors = slot_editor.editor.masters[ANSWER_BANK][:, : WIDTH + 1].split([len(each.answer) for each in examples])
+    read: list[torch.Tensor] = []
+    bank = banks_of(slot_editor.editor.model)[ANSWER_BANK]
+    bank.register_forward_hook(lambda module, inputs, output: read.append(inputs[0][0]))
+    own, others = [], []
+    for example, mine in zip(examples, detectors, strict=True):
+        with torch.no_grad():
+            slot_editor.editor.model(torch.tensor([[*example.prompt, *example.answer]]))
+        opened = gates(read.pop()[len(example.prompt) - 1 : -1], mine)  # positions × slots
+        says = torch.tensor(example.answer)
+        own += opened.diagonal().tolist()
+        others += opened[says != says[:, None]].tolist()
+    assert min(own) > 0.9
+    assert sum(gate > OPEN for gate in others) < len(others) / 10
 
 
 def test_what_is_known_to_be_answered_as_taught_need_not_be_asked_again(slot_editor: SlotEditor) -> None:
