@@ -71,10 +71,8 @@ class Beside:
             lacking = sorted([*lacking, *worse], key=lambda each: each.id)
             others = close  # the lot is asked once: what is taught anew is little
 
-    async def with_others(
-        self, proposed: Proposed, lacking: Sequence[EditRecord], draft: Draft | None = None, at: int | None = None
-    ) -> Settled:
-        """What was proposed for a draft of revision `at`, or for what is served, with applied edits taught anew after it.
+    async def with_others(self, proposed: Proposed, lacking: Sequence[EditRecord], draft: Draft | None = None) -> Settled:
+        """What was proposed for a draft, or for what is served, with applied edits taught anew after it.
 
         Raises CrowdedOut.
         """
@@ -82,9 +80,9 @@ class Beside:
         if not lacking:
             return so_far
         kept = in_place(proposed)
-        found = await self._anew.taught(lacking, await self._without(lacking, so_far, draft, at), draft)
+        found = await self._anew.taught(lacking, await self._without(lacking, so_far, draft), draft)
         if costs := await self._anew.worse(found.change, kept, draft):
-            found = await self._in_halves(_Dispute(proposed, kept, draft, at), lacking, costs, so_far)
+            found = await self._in_halves(_Dispute(proposed, kept, draft), lacking, costs, so_far)
         return found
 
     async def _in_halves(
@@ -95,12 +93,13 @@ class Beside:
             return await self._at_odds(dispute, lacking[0], costs, so_far)
         middle = len(lacking) // 2
         for half in (lacking[:middle], lacking[middle:]):
-            without = await self._without(half, so_far, dispute.draft, dispute.at)
+            without = await self._without(half, so_far, dispute.draft)
             found = await self._anew.taught(half, without, dispute.draft)
             costs = await self._anew.worse(found.change, dispute.kept, dispute.draft)
             so_far = await self._in_halves(dispute, half, costs, so_far) if costs else found
             again = {each.edit_id: each.holds for each in so_far.taught_again}
-            dispute.kept += [replace(each, holds=again[each.id]) for each in half if each.id in again]
+            known = {each.id for each in dispute.kept}
+            dispute.kept += [replace(each, holds=again[each.id]) for each in half if each.id in again.keys() - known]
         return so_far
 
     async def _at_odds(self, dispute: _Dispute, lost: EditRecord, costs: Sequence[EditRecord], so_far: Settled) -> Settled:
@@ -113,7 +112,7 @@ class Beside:
             return found
         if crowding := await self._crowding(dispute, costs, so_far):
             raise CrowdedOut(crowding)
-        gone = await self._without([lost], so_far, dispute.draft, dispute.at)
+        gone = await self._without([lost], so_far, dispute.draft)
         why = "it no longer holds beside newer facts, which would not hold beside it"
         gone = replace(gone, failures=(*gone.failures, Failure(lost.id, OUTDONE, why)))
         if not (rest := await self._anew.worse(gone.change, dispute.kept, dispute.draft)):
@@ -121,22 +120,29 @@ class Beside:
         leaning = await self._with_their_subjects(dispute, rest, gone)  # they were taught with a mark that has gone
         if (found := await self._taught_together(dispute, leaning, gone)) is not None:
             return found
-        raise CrowdedOut([each for each in leaning if each.id in dispute.members] or dispute.new)
+        if new := [each for each in leaning if each.id in dispute.members] or dispute.new:
+            raise CrowdedOut(new)
+        ids = {each.id for each in leaning}
+        return Settled(
+            (await self._without(leaning, gone, dispute.draft)).change,
+            tuple(each for each in gone.taught_again if each.edit_id not in ids),
+            (*gone.failures, *(Failure(each.id, OUTDONE, why) for each in leaning)),
+        )
 
     async def _taught_together(self, dispute: _Dispute, records: Sequence[EditRecord], so_far: Settled) -> Settled | None:
         """These taken out and taught as one batch; None when one of them, or of those to be kept, does not hold then."""
-        without = await self._without(records, so_far, dispute.draft, dispute.at)
+        without = await self._without(records, so_far, dispute.draft)
         found = await self._anew.taught(records, without, dispute.draft)
         if len(found.failures) > len(so_far.failures):
             return None
         return None if await self._anew.worse(found.change, dispute.kept, dispute.draft) else found
 
-    async def _without(self, edits: Sequence[EditRecord], so_far: Settled, draft: Draft | None, at: int | None) -> Settled:
+    async def _without(self, edits: Sequence[EditRecord], so_far: Settled, draft: Draft | None) -> Settled:
         """What it comes to without these, those of them that it adds and those that were there."""
         ids = [each.id for each in edits]
         added = so_far.change.without(ids)
         after = await self._thread.run(self._resident.changed, draft, added)
-        taken = await self._shares.of(edits, after, at)
+        taken = await self._shares.of(edits, after)
         assert taken is not None  # slots always know their share
         return replace(so_far, change=taken.after(added))
 
@@ -190,13 +196,12 @@ class _Dispute:
     """A batch that, with all that it pushed out taught anew, would not hold whole.
 
     kept   its edits that are in place, and what has been taught anew so far: none of them may be lost
-    draft  what the batch was proposed for, in place of what is served, and `at`, its revision
+    draft  what the batch was proposed for, in place of what is served
     """
 
     proposed: Proposed
     kept: list[EditRecord]
     draft: Draft | None
-    at: int | None
 
     @property
     def new(self) -> list[EditRecord]:

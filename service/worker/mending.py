@@ -84,7 +84,7 @@ class Mender:
         proposed = await propose(self._resident, self._thread, records, applied, share_of, draft)
         crowding = [each.id for each in records if each.failure_code == CROWDS_OUT]
         proposed = without(proposed, [Failure(edit_id, CROWDS_OUT, "") for edit_id in crowding])
-        settled = await self._beside.with_others(proposed, lacking, draft, at=revision.number - 1)
+        settled = await self._beside.with_others(proposed, lacking, draft)
         statistics = proposed.outcome.proposal.statistics
         await self._thread.run(self._resident.change, draft, settled.change, statistics)
         return settled.change
