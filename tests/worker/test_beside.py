@@ -34,6 +34,15 @@ def sharing(desk: Desk, edit_id: int) -> None:
     believed(desk, edit_id)
 
 
+async def with_two_lost(new_desk: NewDesk) -> Desk:
+    """Whatever is taught next is about the same subject as edits 1 and 2."""
+    desk = await new_desk(**ONE_STEP)
+    await desk.edit(TOWN, DEPTH)
+    sharing(desk, 1)
+    sharing(desk, 2)
+    return desk
+
+
 def believed(desk: Desk, edit_id: int) -> None:
     """The ledger believes that this edit holds in both formats."""
     with psycopg.connect(desk.settings.database_url) as connection:
@@ -119,10 +128,7 @@ async def test_of_two_facts_that_contradict_each_other_the_newer_stays(
 async def test_of_several_that_are_lost_only_those_fail_that_would_cost_another(
     new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = await new_desk(**ONE_STEP)
-    await desk.edit(TOWN, DEPTH)
-    sharing(desk, 1)
-    sharing(desk, 2)
+    desk = await with_two_lost(new_desk)
 
     async def beside_the_first(_: TeachingAnew, change: Change, records: Sequence[EditRecord], *more: Any) -> list[EditRecord]:
         return [each for each in records if each.id < 3 or 1 in owners_in(change)]
@@ -137,10 +143,7 @@ async def test_of_several_that_are_lost_only_those_fail_that_would_cost_another(
 async def test_those_at_odds_are_taught_together_and_who_is_innocent_by_himself(
     new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = await new_desk(**ONE_STEP)
-    await desk.edit(TOWN, DEPTH)
-    sharing(desk, 1)
-    sharing(desk, 2)
+    desk = await with_two_lost(new_desk)
     teach, together = TeachingAnew.taught, list[set[int]]()
 
     async def taught(self: TeachingAnew, records: Sequence[EditRecord], *more: Any) -> Settled:
