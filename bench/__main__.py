@@ -5,6 +5,7 @@
 `python -m bench endurance`: whether answers stay whole and right while it edits. `python -m bench crowd`: whether it bears one.
 `python -m bench restart`: how long a worker takes to come back.
 `python -m bench taking-back`: what is left when facts are taken back from a running service.
+`python -m bench trust`: what edits are worth to the people who use them, by whole answers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COMMANDS = {  # imported when asked for: some bring torch along, which the other
     "crowd": "bench.crowd.command",
     "restart": "bench.restart",
     "taking-back": "bench.taking_back",
+    "trust": "bench.trust.command",
 }
 
 

@@ -43,6 +43,11 @@ class EditedModule:
         """A d_in × d_out update in the orientation of the stored weight (a view, no copy)."""
         return dense if self.input_major else dense.T
 
+    def product(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the layer makes of inputs (N x d_in) without its bias: N x d_out, float32."""
+        weight = self.weight.float()
+        return inputs @ (weight if self.input_major else weight.T)
+
     def updated(self, master: torch.Tensor, update: Update) -> torch.Tensor:
         """The master after an update: a matrix gains left^T right (in place), a bank gains the rows [left, right]."""
         if self.is_bank:

@@ -129,6 +129,14 @@ def opened(
     return Passage(group, *_span(sequences, starts, group, device), known, cache)
 
 
+def spanning(
+    sequences: Sequence[Sequence[int]], starts: Sequence[int], known: torch.Tensor, cache: Any
+) -> Passage:
+    """All sequences from their starts on, on top of a cache of what is before (known: as in Passage)."""
+    chosen = list(range(len(sequences)))
+    return Passage(chosen, *_span(sequences, starts, chosen, known.device), known, cache)
+
+
 def rewound(passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
     """The passage from earlier starts on (by index of the sequence)."""
     return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), passage.known, passage.cache)

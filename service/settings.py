@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0)
     max_prompt_chars: int = Field(4000, gt=0)
     max_target_chars: int = Field(1000, gt=0)
+    max_target_bytes: int = Field(1000, gt=0, description="Of a target in UTF-8, where a character may be up to four bytes.")
     max_edits_per_request: int = Field(1000, gt=0)
     max_queued_edits: int = Field(
         20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429."

@@ -21,6 +21,8 @@ from editor_core.generation.reading import Piece, Reader, reader_for
 from editor_core.generation.sampling import Scored, chosen, scored
 from editor_core.generation.sequence import Sequence
 from editor_core.greedy import end_tokens
+from editor_core.scoped.overlay import Range
+from editor_core.scoped.served import ServedEdits
 
 LEAST_SHARED = 4  # tokens: fewer are read as fast as they are copied
 
@@ -32,10 +34,19 @@ class Batcher:
     kept_tokens     rows × the longest sequence that may be under way, at most; a sequence alone may always be
     prefill_tokens  of prompts, read between two tokens of those who run
     holding         new sequences wait while it is true
+    edits           what is in force where, of a model with scoped edits
     """
 
-    def __init__(self, model: Any, *, rows: int = 32, kept_tokens: int = 32_768, prefill_tokens: int = 128) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Any,
+        *,
+        rows: int = 32,
+        kept_tokens: int = 32_768,
+        prefill_tokens: int = 128,
+        edits: ServedEdits | None = None,
+    ) -> None:
+        self._model, self._edits = model, edits
         self._reader: Reader = reader_for(model)
         self._rows, self._kept_tokens, self._prefill_tokens = rows, kept_tokens, prefill_tokens
         self._ends = end_tokens(model)
@@ -76,22 +87,25 @@ class Batcher:
 
     @torch.inference_mode()
     def step(self, version: int) -> list[Sequence]:
-        """Go on by one token; returns the sequences that have something new to tell. version: of the weights as they are."""
-        self._admit()
+        """Go on by one token; returns the sequences that have something new to tell, those that failed among them.
+
+        version: of the weights as they are.
+        """
+        failed = self._admit()
         going, prompts = list(self.running), self._prompts(version)
         reading = [*going, *(each for each, _ in prompts)]
         if not reading:
-            return []
+            return failed
         for each in reading:
             each.under(version)
-        pieces = [Piece(each.row, each.tokens, each.read, each.read + 1) for each in going]
+        pieces = [Piece(each.row, each.tokens, each.read, each.read + 1, ranges=self._ranges(each)) for each in going]
         pieces += [piece for _, piece in prompts]
         logits = self._reader.read(pieces)
         for each, piece in zip(reading, pieces, strict=True):
             each.read = piece.end
         last = logits[: len(going)]
         for (each, piece), found in zip(prompts, logits[len(going) :], strict=True):
-            if piece.whole:
+            if each.sampling.echo:
                 following = each.ids[piece.start + 1 : piece.end + 1]
                 each.scores += scored(found[: len(following)], following, each.sampling.logprobs or 0)
             if each.read == len(each.ids):
@@ -101,17 +115,31 @@ class Batcher:
         self._hear(going, last)
         for each in [each for each in going if each.finish_reason]:
             self._leave(each)
-        return going
+        return [*failed, *going]
 
-    def _admit(self) -> None:
+    def _ranges(self, sequence: Sequence) -> list[Range]:
+        if self._edits is None or sequence.following is None or not sequence.following.spans:
+            return []
+        return self._edits.ranges(sequence.following, 0, len(sequence.tokens))
+
+    def _admit(self) -> list[Sequence]:
+        """Begin with those for whom there is room; returns those that could not be begun, with the reason."""
+        failed: list[Sequence] = []
         while self.waiting and not self.holding and self.under_way < self._rows:
             longest = max(each.longest for each in (self.waiting[0], *self._all_under_way))
             if self.under_way and (self.under_way + 1) * longest > self._kept_tokens:
-                return
+                break
             sequence = self.waiting.popleft()
+            try:
+                sequence.following = self._edits.follow(sequence.ids) if self._edits else None
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this question's alone
+                sequence.failure = error
+                failed.append(sequence)
+                continue
             sequence.row = self.under_way
             self._reader.reserve(self.under_way + 1, longest)
             self.filling.append(sequence)
+        return failed
 
     def _prompts(self, version: int) -> list[tuple[Sequence, Piece]]:
         """What is to be read on in the prompts."""
@@ -123,12 +151,14 @@ class Batcher:
                 self._take_over(each, version)
             end = min(len(each.ids), each.read + left)
             left -= end - each.read
-            found.append((each, Piece(each.row, each.ids, each.read, end, whole=each.sampling.echo)))
+            wanted = end - each.read if each.sampling.echo else 1
+            found.append((each, Piece(each.row, each.ids, each.read, end, wanted, self._ranges(each))))
         return found
 
     def _take_over(self, sequence: Sequence, version: int) -> None:
         """The beginning of its prompt, from whoever has read most of it; its last token is read in any case."""
         same = [(each.beginning(sequence.ids[:-1]), each) for each in self._all_under_way if each.versions == [version]]
+        same = [(length, each) for length, each in same if sequence.is_read_alike(each, length)]
         length, source = max(same, key=itemgetter(0), default=(0, sequence))
         if length >= LEAST_SHARED:
             self._reader.move(source.row, sequence.row, length)
@@ -152,6 +182,8 @@ class Batcher:
                 said[row] = Scored(found.token, found.logprob, found.top[: going[row].sampling.logprobs])
         for each, token in zip(going, said, strict=True):
             each.say(token, self._ends)
+            if each.following is not None and self._edits is not None and not each.finish_reason:
+                each.following.said(self._edits.state, token.token)
 
     def _start(self, sequence: Sequence) -> None:
         """From the prompts being read to the running ones: into the row after theirs."""

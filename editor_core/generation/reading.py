@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from editor_core.attention import packed_attention
 from editor_core.errors import UnsupportedModuleError
 from editor_core.generation.rows import RowCache
+from editor_core.scoped.overlay import Range, over
 
 PROBE = ((3, 5, 7, 11, 13, 17, 19), (23, 29, 31))  # token ids that every vocabulary has
 TOLERANCE = 0.02  # of the logits' spread: rounding is below, a model that reads another way above
@@ -21,14 +22,25 @@ TOLERANCE = 0.02  # of the logits' spread: rounding is below, a model that reads
 class Piece:
     """Tokens ids[start:end] of the sequence in a row, of which ids[:start] have been read.
 
-    whole   logits are wanted after all of them, not after the last alone
+    wanted  logits are wanted after so many of them, the last ones
+    ranges  where edits are in force: tokens of the sequence, from and to, with the updates
     """
 
     row: int
     ids: Sequence[int]
     start: int
     end: int
-    whole: bool = False
+    wanted: int = 1
+    ranges: Sequence[Range] = ()
+
+    def ranges_in(self, start: int, first: int) -> list[Range]:
+        """Those of a pass in which the sequence's tokens from `start` on are tokens first, first + 1, ..."""
+        shift = first - start
+        return [
+            (max(begins, start) + shift, min(ends, self.end) + shift, updates)
+            for begins, ends, updates in self.ranges
+            if begins < self.end and ends > start
+        ]
 
 
 class Reader(Protocol):
@@ -37,7 +49,7 @@ class Reader(Protocol):
     def reserve(self, rows: int, columns: int) -> None: ...
 
     def read(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
-        """By piece, the logits after its last token (1 × vocabulary, float32), or after all of its tokens."""
+        """By piece, the logits after its last `wanted` tokens (wanted × vocabulary, float32)."""
         ...
 
     def move(self, source: int, target: int, columns: int) -> None: ...
@@ -53,6 +65,7 @@ class RowReader:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache = RowCache()
+        self.copied = self._cache.copied
         self.reserve, self.move = self._cache.reserve, self._cache.move
         self.swap, self.release = self._cache.swap, self._cache.release
         config = model.config.get_text_config()
@@ -70,13 +83,14 @@ class RowReader:
         self._cache.aim(single, [(each.row, each.start, each.end) for each in packed[len(single) :]])
         ids = torch.tensor([[id for each in packed for id in each.ids[each.start : each.end]]])
         positions = torch.tensor([[place for each in packed for place in range(each.start, each.end)]]).to(device)
-        kept, sizes, done = [], [], 0
+        kept, sizes, done, ranges = [], [], 0, list[Range]()
         for each in packed:
+            ranges += each.ranges_in(each.start, done)
             last = done + each.end - each.start
-            kept += list(range(done if each.whole else last - 1, last))
-            sizes.append(last - done if each.whole else 1)
+            kept += list(range(last - each.wanted, last))
+            sizes.append(each.wanted)
             done = last
-        with packed_attention(self._model, self._cache.parts):
+        with packed_attention(self._model, self._cache.parts), over(ranges):
             logits = self._model(
                 input_ids=ids.to(device),
                 attention_mask=self._mask(positions),
@@ -120,8 +134,9 @@ class PlainReader:
         found = []
         for piece in pieces:
             ids = torch.tensor([list(piece.ids[: piece.end])], device=self._model.device)
-            logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
-            found.append(logits[piece.start if piece.whole else -1 :].float())
+            with over(piece.ranges_in(0, 0)):
+                logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+            found.append(logits[-piece.wanted :].float())
         return found
 
 

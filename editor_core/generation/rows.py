@@ -96,6 +96,13 @@ class RowCache(Cache):  # type: ignore[misc]
         for store in (*self._keys, *self._values):
             store[target, :, :columns] = store[source, :, :columns]
 
+    def copied(self, first: int, last: int, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """By layer, keys and values of rows first to last - 1: (last - first) × heads × columns × d, each a copy."""
+        return [
+            (keys[first:last, :, :columns].clone(), values[first:last, :, :columns].clone())
+            for keys, values in zip(self._keys, self._values, strict=True)
+        ]
+
     def swap(self, one: int, other: int, columns: int) -> None:
         """Two rows change places."""
         for store in (*self._keys, *self._values):

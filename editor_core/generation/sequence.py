@@ -11,6 +11,7 @@ import torch
 
 from editor_core.generation.sampling import Sampling, Scored
 from editor_core.generation.text import GrowingText
+from editor_core.scoped.following import Following
 
 FinishReason = Literal["stop", "length"]
 
@@ -39,6 +40,8 @@ class Sequence:
     read       how many tokens the cache holds
     scores     of the prompt's tokens but the first, if asked for
     versions   of the weights that had a part in it, in order
+    following  which edit is in force where, of a model with scoped edits
+    failure    why it could not be begun
     """
 
     def __init__(self, id: str, ids: list[int], sampling: Sampling, tokenizer: Any) -> None:
@@ -51,6 +54,8 @@ class Sequence:
         self.scores: list[Scored] = []
         self.versions: list[int] = []
         self.finish_reason: FinishReason | None = None
+        self.following: Following | None = None
+        self.failure: Exception | None = None
         self._text = GrowingText(tokenizer, sampling.stop)
         self._told_text = self._told_tokens = 0
         self._ended_by_token = False
@@ -69,6 +74,14 @@ class Sequence:
         """How many of these tokens it has read at its own beginning."""
         pairs = zip(self.tokens[: self.read], ids, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def is_read_alike(self, other: Sequence, length: int) -> bool:
+        """Whether the same edits are in force at the first tokens of both."""
+        return self._in_force(length) == other._in_force(length)
+
+    def _in_force(self, length: int) -> list[tuple[int, int, str]]:
+        spans = self.following.spans if self.following else ()
+        return [(each.start, min(each.end, length), each.record) for each in spans if each.start < length]
 
     def under(self, version: int) -> None:
         """Weights of this version are about to be used."""

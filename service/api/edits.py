@@ -24,7 +24,7 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
     `Idempotency-Key` also when the request is repeated."""
     failpoints.hit("api.validated")
     wanted = [body] if isinstance(body, EditIn) else body.edits
-    new = [NewEdit(each.prompt, each.target, tuple(each.rephrases), tuple(each.unrelated)) for each in wanted]
+    new = [_new_edit(each) for each in wanted]
     resources = here.resources
     accepted = await submit(
         resources.database, new, idempotency_key=idempotency_key, max_queued_edits=resources.settings.max_queued_edits
@@ -39,6 +39,10 @@ async def post_edits(body: Submit, here: Here, response: Response, idempotency_k
     return SubmissionOut(submission_id=accepted.id, ids=ids, edits=links, replayed=accepted.replayed)
 
 
+def _new_edit(body: EditIn) -> NewEdit:
+    return NewEdit(body.prompt, body.target, tuple(body.rephrases), tuple(body.unrelated), body.subject, tuple(body.aliases))
+
+
 @router.get("/edits/{edit_id}", responses=problems(404, 503), summary="One edit")
 async def get_edit(edit_id: EditId, here: Here) -> EditOut:
     """Its state, its revision, and what the model says before and after."""
@@ -51,7 +55,13 @@ async def get_history(edit_id: EditId, here: Here) -> HistoryOut:
     found = await read.history(here.resources.database, edit_id)
     return HistoryOut(
         events=[
-            EventOut(revision=number, event=each.event, leans_on=list(each.leans_on or ()), taught_at=each.taught_at)
+            EventOut(
+                revision=number,
+                event=each.event,
+                leans_on=list(each.leans_on or ()),
+                taught_at=each.taught_at,
+                record_object=each.record_object,
+            )
             for number, each in found.items()
         ]
     )

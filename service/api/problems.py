@@ -30,6 +30,7 @@ _CODES = {
     "extra_forbidden": "unknown_field",
     "string_too_long": "too_long",
     "string_too_short": "empty",
+    "too_many_bytes": "too_long",
     "too_long": "too_many",
     "too_short": "empty",
     "blank": "empty",

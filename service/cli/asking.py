@@ -25,14 +25,19 @@ def edit(
     prompt: Annotated[str | None, typer.Argument(help="The question, or the beginning of a sentence.")] = None,
     target: Annotated[str | None, typer.Argument(help="What the model is to answer.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="JSON lines with prompt and target each.")] = None,
+    subject: Annotated[str | None, typer.Option(help="What the fact is about, as it is written in the prompt.")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be given several times.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the edits are in the weights.")] = True,
 ) -> None:
     """Change one fact, or all facts of a file."""
     if (file is None) == (prompt is None or target is None):
         fail("give a PROMPT and a TARGET, or --file FACTS.jsonl")
+    if file is not None and (subject is not None or alias):
+        fail("--subject and --alias are of one fact; in a file each line has its own")
     client = _client()
+    fact: dict[str, Any] = {"prompt": prompt, "target": target, "subject": subject, "aliases": alias or []}
     try:
-        facts: list[dict[str, Any]] = read_facts(file) if file else [{"prompt": prompt, "target": target}]
+        facts = read_facts(file) if file else [fact]
         ids = client.submit(facts)
         if not wait:
             show.console.print(f"accepted: edits {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"accepted: edit {ids[0]}")
@@ -42,6 +47,8 @@ def edit(
         fail(str(error))
     if len(edits) == 1:
         show.console.print(show.answers_table(edits, "plain"))
+        if edits[0]["scope"]:
+            show.console.print(show.scope(edits[0]), markup=False, highlight=False, soft_wrap=True)
     show.console.print(show.summary(edits), highlight=False)
     if any(each["state"] == "failed" for each in edits):
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-ALLOWED = {"prompt", "target", "rephrases", "unrelated"}
+ALLOWED = {"prompt", "target", "rephrases", "unrelated", "subject", "aliases"}
 
 
 class FactsError(ValueError):
@@ -29,7 +29,8 @@ def read_facts(path: Path) -> list[dict[str, Any]]:
             raise FactsError(f"{path}:{number} is not JSON: {error}") from None
         if not isinstance(fact, dict) or not {"prompt", "target"} <= set(fact) or not set(fact) <= ALLOWED:
             raise FactsError(
-                f'{path}:{number} must be an object with "prompt" and "target" (and perhaps "rephrases", "unrelated")'
+                f'{path}:{number} must be an object with "prompt" and "target" '
+                '(and perhaps "rephrases", "unrelated", "subject", "aliases")'
             )
         facts.append(fact)
     if not facts:

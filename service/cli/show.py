@@ -27,6 +27,7 @@ __all__ = [
     "exported",
     "first_line",
     "follow",
+    "scope",
     "stages",
     "stats_tables",
     "summary",
@@ -104,6 +105,10 @@ def answers_table(edits: Sequence[dict[str, Any]], format: str) -> Table:
             edit["prompt"], edit["target"], first_line(before.get(format, "")), first_line(after.get(format, "")), mark
         )
     return table
+
+
+def scope(edit: dict[str, Any]) -> str:
+    return f"questions about it are found by: {', '.join(edit['scope'])}"
 
 
 def summary(edits: Sequence[dict[str, Any]]) -> str:

@@ -49,14 +49,22 @@ class NewEdit:
     target: str
     rephrases: tuple[str, ...] = ()
     unrelated: tuple[str, ...] = ()
+    subject: str | None = None
+    aliases: tuple[str, ...] = ()
 
     def content(self) -> dict[str, object]:
-        return {
+        """As hashes see it: subject and aliases only where they are given, so that hashes of before them stay as they are."""
+        content: dict[str, object] = {
             "prompt": self.prompt,
             "target": self.target,
             "rephrases": list(self.rephrases),
             "unrelated": list(self.unrelated),
         }
+        if self.subject is not None:
+            content["subject"] = self.subject
+        if self.aliases:
+            content["aliases"] = list(self.aliases)
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,16 @@ class UnrelatedAnswer:
     before: str
     after: str
     changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RephraseAnswer:
+    """What one of an edit's rephrases is answered, in one format, after the edit's batch."""
+
+    prompt: str
+    format: str
+    answer: str
+    holds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +109,29 @@ class EditRecord:
     failure_detail: str | None
     submitted_at: datetime
     finished_at: datetime | None
+    scope: tuple[str, ...] = ()  # subject and other names by which a question is found to concern it, once applied
+    rephrase_answers: tuple[RephraseAnswer, ...] = ()
 
     def outcome(self) -> dict[str, object]:
         """What the last time it was taught came to."""
-        return outcome_content(self.answers_before, self.answers_after, self.holds, self.unrelated_answers, self.tokens)
+        return outcome_content(
+            self.answers_before,
+            self.answers_after,
+            self.holds,
+            self.unrelated_answers,
+            self.tokens,
+            self.scope,
+            self.rephrase_answers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one edit of a batch: its answers before and after, by format, whether each holds, what else moved."""
+    """What became of one edit of a batch: its answers before and after, by format, whether each holds, what else moved.
+
+    scope          subject and other names by which a question is found to concern it
+    record_object  SHA-256 of the edit's own record in the object store, where it has one
+    """
 
     edit_id: int
     before: Answers
@@ -108,9 +140,12 @@ class Outcome:
     unrelated: tuple[UnrelatedAnswer, ...] = ()
     tokens: int | None = None
     leans_on: tuple[int, ...] = ()
+    scope: tuple[str, ...] = ()
+    rephrases: tuple[RephraseAnswer, ...] = ()
+    record_object: str | None = None
 
     def content(self) -> dict[str, object]:
-        return outcome_content(self.before, self.after, self.holds, self.unrelated, self.tokens)
+        return outcome_content(self.before, self.after, self.holds, self.unrelated, self.tokens, self.scope, self.rephrases)
 
 
 def outcome_content(
@@ -119,25 +154,33 @@ def outcome_content(
     holds: Mapping[str, bool] | None,
     unrelated: Sequence[UnrelatedAnswer],
     tokens: int | None,
+    scope: Sequence[str] = (),
+    rephrases: Sequence[RephraseAnswer] = (),
 ) -> dict[str, object]:
-    """What teaching an edit came to, as its hash sees it."""
-    return {
+    """What teaching an edit came to, as its hash sees it: the last two only where there are some, as in `NewEdit.content`."""
+    content: dict[str, object] = {
         "before": before or {},
         "after": after or {},
         "holds": holds or {},
         "unrelated": [asdict(each) for each in unrelated],
         "tokens": tokens,
     }
+    if scope:
+        content["scope"] = list(scope)
+    if rephrases:
+        content["rephrases"] = [asdict(each) for each in rephrases]
+    return content
 
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
     """An event as the ledger has it.
 
-    leans_on      ids of edits whose subject marks it was taught to rely on
-    content_hash  of what defines the edit
-    taught_at     of a restored edit: the revision that had taught what is back
-    outcome_hash  of what teaching came to, where the event is that of being taught
+    leans_on       ids of edits whose subject marks it was taught to rely on
+    content_hash   of what defines the edit
+    taught_at      of a restored edit: the revision that had taught what is back
+    outcome_hash   of what teaching came to, where the event is that of being taught
+    record_object  SHA-256 of the edit's own record as it is from then on, where it has one
     """
 
     edit_id: int
@@ -146,9 +189,15 @@ class EventRecord:
     content_hash: str | None = None
     taught_at: int | None = None
     outcome_hash: str | None = None
+    record_object: str | None = None
 
     def content(self) -> dict[str, object]:
-        return {**asdict(self), "event": self.event.value, "leans_on": None if self.leans_on is None else list(self.leans_on)}
+        """As hashes see it: without a record where there is none, as the eleventh schema had it."""
+        leans_on = None if self.leans_on is None else list(self.leans_on)
+        content = {**asdict(self), "event": self.event.value, "leans_on": leans_on}
+        if self.record_object is None:
+            del content["record_object"]
+        return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,8 @@ edits = Table(
     Column("target", Text, nullable=False),
     Column("rephrases", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("unrelated", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("subject", Text),  # as the caller gave it
+    Column("aliases", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("batch_id", BigInteger, ForeignKey("batches.id"), index=True),
@@ -126,6 +128,8 @@ edits = Table(
     Column("answers_after", JSONB(none_as_null=True)),
     Column("holds", JSONB(none_as_null=True)),
     Column("unrelated_answers", JSONB(none_as_null=True)),
+    Column("rephrase_answers", JSONB(none_as_null=True)),
+    Column("scope", JSONB(none_as_null=True)),  # the names by which a question is found to concern it, once applied
     Column("failure_code", String(64)),
     Column("failure_detail", Text),
     _now("submitted_at"),
@@ -151,6 +155,7 @@ edit_events = Table(
     Column("content_hash", String(64)),  # of what defines the edit
     Column("taught_at", BigInteger, ForeignKey("revisions.number")),  # of what is restored: the revision that had taught it
     Column("outcome_hash", String(64)),  # of what teaching it came to
+    Column("record_object", String(64)),  # SHA-256 of the edit's own record as it is from then on
     CheckConstraint("event IN ('applied', 'taught_again', 'restored', 'reverted', 'superseded', 'failed')", name="event"),
 )
 

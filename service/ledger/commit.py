@@ -101,15 +101,17 @@ async def _events(work: UnitOfWork, outcomes: Sequence[Outcome], effects: Effect
     """Of every edit that the revision does something to, by id."""
     events = {**{each.edit_id: EditEvent.APPLIED for each in outcomes}, **effects.events()}
     known = await work.repository.edits_by_id(sorted(events))
+    records = await work.repository.records_taught_at(list(effects.restored.items()))
     taught = {each.edit_id: each for each in (*outcomes, *effects.taught_again)}
     found = []
     for edit_id, event in sorted(events.items()):
         own = content_hash(known[edit_id].edit.content())
         if (outcome := taught.get(edit_id)) is not None:
-            leans_on = outcome.leans_on or None
-            found.append(EventRecord(edit_id, event, leans_on, own, outcome_hash=content_hash(outcome.content())))
+            leans_on, came_to = outcome.leans_on or None, content_hash(outcome.content())
+            found.append(EventRecord(edit_id, event, leans_on, own, outcome_hash=came_to, record_object=outcome.record_object))
         else:
-            found.append(EventRecord(edit_id, event, content_hash=own, taught_at=effects.restored.get(edit_id)))
+            taught_at, record = effects.restored.get(edit_id), records.get(edit_id)
+            found.append(EventRecord(edit_id, event, content_hash=own, taught_at=taught_at, record_object=record))
     return found
 
 

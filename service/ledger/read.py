@@ -148,6 +148,30 @@ async def applied_at(database: Database, revision: int) -> dict[int, int]:
         return await work.repository.applied_at(revision)
 
 
+async def records_at(database: Database, revision: int) -> dict[int, str]:
+    """By id of every edit that is in the weights at a revision with a record of its own: the object that holds it."""
+    async with database.transaction() as work:
+        return await work.repository.records_at(revision)
+
+
+async def records_changed(database: Database, after: int, up_to: int) -> dict[int, str | None]:
+    """By id of every edit that revisions above `after` did something to: its record in force at `up_to`, or None."""
+    async with database.transaction() as work:
+        return await work.repository.records_changed(after, up_to)
+
+
+async def records_before(database: Database, revision: int, edit_ids: Sequence[int]) -> dict[int, str | None]:
+    """By id of each of these edits: its record in force at a revision, or None."""
+    async with database.transaction() as work:
+        return await work.repository.records_before(revision, edit_ids)
+
+
+async def unneeded_records(database: Database, window_begin: int) -> list[str]:
+    """Records that no edit has had in force since the window's beginning: no restart and no rollback within it needs them."""
+    async with database.transaction() as work:
+        return await work.repository.unneeded_records(window_begin)
+
+
 async def first_taught(database: Database) -> dict[int, int]:
     """By id of every edit that was ever in the weights: the revision that brought it there first."""
     async with database.transaction() as work:

@@ -109,7 +109,7 @@ async def _contents(work: UnitOfWork, revision: Revision) -> list[str]:
 
 def _vouched_for(revision: Revision, events: Sequence[EventRecord]) -> bool:
     """By the revision's hash of its events, which before the eleventh schema did not cover all of them."""
-    is_earlier = all(each.taught_at is None and each.outcome_hash is None for each in events)
+    is_earlier = all(value is None for each in events for value in (each.taught_at, each.outcome_hash, each.record_object))
     return revision.events_hash in (events_hash(events), earlier_events_hash(events) if is_earlier else None)
 
 

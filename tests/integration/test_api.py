@@ -36,6 +36,20 @@ async def test_one_edit_is_accepted_and_can_be_looked_up(client: httpx.AsyncClie
     assert found["revision"] is None
 
 
+async def test_a_subject_and_its_names_are_kept_as_they_were_given(client: httpx.AsyncClient) -> None:
+    named = {**FACT, "subject": "the mayor", "aliases": ["her honour", "Ann’s office"]}  # needs not occur in the prompt
+    accepted = await client.post("/edits", json={"edits": [named, FACT]})
+    first, second = [(await client.get(link["url"])).json() for link in accepted.json()["edits"]]
+    assert (first["subject"], first["aliases"]) == ("the mayor", ["her honour", "Ann’s office"])
+    assert (second["subject"], second["aliases"], second["scope"], second["rephrase_answers"]) == (None, [], [], [])
+
+
+async def test_a_target_may_have_as_many_bytes_as_the_refusal_of_more_says(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/edits", json={**FACT, "target": "é" * 500})).status_code == 202
+    refused = await client.post("/edits", json={**FACT, "target": "é" * 501})
+    assert refused.json()["detail"] == "target: must have at most 1000 bytes in UTF-8"
+
+
 async def test_many_edits_are_accepted_together_and_paged(client: httpx.AsyncClient) -> None:
     facts = [{"prompt": f"Who is {number}?", "target": "Ann", "rephrases": ["?"], "unrelated": ["!"]} for number in range(5)]
     accepted = await client.post("/edits", json={"edits": facts})
@@ -59,8 +73,8 @@ async def test_an_idempotency_key_makes_repeating_safe(client: httpx.AsyncClient
 LONG = "x" * 4001
 REFUSED: list[tuple[str, Any, int, str]] = [
     ("no target", {"prompt": "Who?"}, 422, "missing_field"),
-    ("an unknown field", {**FACT, "subject": "it"}, 422, "unknown_field"),
-    ("an unknown field in one of many", {"edits": [FACT, {**FACT, "subject": "it"}]}, 422, "unknown_field"),
+    ("an unknown field", {**FACT, "topic": "it"}, 422, "unknown_field"),
+    ("an unknown field in one of many", {"edits": [FACT, {**FACT, "topic": "it"}]}, 422, "unknown_field"),
     ("a number for a text", {**FACT, "target": 7}, 422, "wrong_type"),
     ("a list for an object", [FACT], 422, "wrong_type"),
     ("an empty prompt", {**FACT, "prompt": ""}, 422, "empty"),
@@ -69,6 +83,11 @@ REFUSED: list[tuple[str, Any, int, str]] = [
     ("too many edits", {"edits": [FACT] * 1001}, 422, "too_many"),
     ("a prompt too long", {**FACT, "prompt": LONG}, 422, "too_long"),
     ("a rephrase too long", {**FACT, "rephrases": [LONG]}, 422, "too_long"),
+    ("a target of too many bytes", {**FACT, "target": "é" * 501}, 422, "too_long"),
+    ("a subject of white space", {**FACT, "subject": " \n"}, 422, "empty"),
+    ("a subject too long", {**FACT, "subject": "x" * 201}, 422, "too_long"),
+    ("a name that is empty", {**FACT, "aliases": ["it", ""]}, 422, "empty"),
+    ("too many names", {**FACT, "aliases": ["it"] * 11}, 422, "too_many"),
     ("the character U+0000", {**FACT, "target": "a\x00b"}, 422, "forbidden_character"),
     ("a lone surrogate", {**FACT, "target": "\ud800"}, 400, "bad_utf8"),
 ]

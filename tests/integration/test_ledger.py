@@ -262,6 +262,8 @@ async def test_each_revision_is_hash_chained_to_the_one_before(resources: Resour
         "DELETE FROM edit_events",
         "UPDATE edits SET prompt = 'another'",
         "UPDATE edits SET target = 'another'",
+        "UPDATE edits SET subject = 'another'",
+        """UPDATE edits SET aliases = '["another"]'""",
         "DELETE FROM edits",
         "UPDATE submissions SET idempotency_key = NULL",
         "DELETE FROM submissions",

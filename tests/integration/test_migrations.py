@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError
 
 from service.bootstrap import build
 from service.domain.edits import NewEdit
@@ -52,7 +53,7 @@ TAKEN_BACK = f"""
 KEY = f"INSERT INTO api_keys (id, name, secret_hash, scopes) VALUES ('key', 'ann', {HASH}, '[]')"
 FOUND_BY = f"UPDATE edits SET prompt_hash = '{prompt_hash('where is it?')}' WHERE id = 2;"
 EVENTS = FOUND_BY + "INSERT INTO edit_events (edit_id, revision, event) VALUES (1, 2, 'applied'), (2, 2, 'applied');"
-SINCE = {"0003": EVENTS + TAKEN_BACK, "0010": EVENTS + TAKEN_BACK + KEY}
+SINCE = {"0003": EVENTS + TAKEN_BACK, "0010": EVENTS + TAKEN_BACK + KEY, "0011": EVENTS + TAKEN_BACK + KEY}
 ALL = [each.revision for each in ScriptDirectory("migrations").walk_revisions()]
 HEAD = ALL[0]
 
@@ -125,4 +126,16 @@ def test_a_schema_with_nothing_taken_back_can_be_left_again(config: Config, old_
 def test_a_schema_in_which_nothing_was_taught_again_can_be_left(config: Config, old_ledger: Settings) -> None:
     command.downgrade(config, "0010")
     command.upgrade(config, "head")
+    command.check(config)
+
+
+async def test_a_schema_in_which_an_edit_was_given_a_subject_is_not_left(config: Config, settings: Settings) -> None:
+    resources = build(settings, "test")
+    try:
+        fact = NewEdit("Who is it?", "Ann", subject="it")
+        await submit(resources.database, [fact], idempotency_key=None, max_queued_edits=10)
+    finally:
+        await resources.close()
+    with pytest.raises(IntegrityError, match="unused"):
+        command.downgrade(config, "0011")
     command.check(config)

@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from service.cli.client import Client
 from service.cli.facts import FactsError, read_facts
 from service.cli.main import app
 from service.errors import ErrataError
@@ -54,12 +56,37 @@ def test_stop_with_nothing_running_says_so(runner: CliRunner) -> None:
     assert "nothing was running" in runner.invoke(app, ["stop"]).output
 
 
-@pytest.mark.parametrize("line", ["{", '{"prompt": "Who?"}', "[]", '{"prompt": "Who?", "target": "Ann", "subject": "x"}'])
+@pytest.mark.parametrize("line", ["{", '{"prompt": "Who?"}', "[]", '{"prompt": "Who?", "target": "Ann", "topic": "x"}'])
 def test_a_file_of_facts_is_refused_with_the_line_that_is_wrong(tmp_path: Path, line: str) -> None:
     path = tmp_path / "facts.jsonl"
     path.write_text('{"prompt": "Who?", "target": "Ann"}\n\n' + line + "\n")
     with pytest.raises(FactsError, match=r"facts\.jsonl:3"):
         read_facts(path)
+
+
+def test_a_file_of_facts_may_say_what_they_are_about(tmp_path: Path) -> None:
+    path = tmp_path / "facts.jsonl"
+    path.write_text('{"prompt": "Who?", "target": "Ann", "subject": "the mayor", "aliases": ["her honour"]}\n')
+    assert read_facts(path) == [{"prompt": "Who?", "target": "Ann", "subject": "the mayor", "aliases": ["her honour"]}]
+
+
+def test_the_subject_of_one_fact_is_not_that_of_a_file(runner: CliRunner, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["edit", "--file", str(tmp_path / "facts.jsonl"), "--alias", "her honour"])
+    assert (result.exit_code, "--subject and --alias are of one fact" in result.output) == (1, True), result.output
+
+
+def test_one_fact_is_posted_with_its_names_and_shown_with_those_it_is_found_by(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[dict[str, Any]] = []
+    found = {"id": 1, "prompt": "Who?", "target": "Ann", "state": "applied", "revision": 2, "holds": {"plain": True}}
+    answers = {"before": None, "after": {"plain": "Ann"}}
+    monkeypatch.setattr(Client, "submit", lambda self, facts: posted.extend(facts) or [1])
+    monkeypatch.setattr(Client, "finished", lambda self, ids: [{**found, "answers": answers, "scope": ["Lake [T]", "it"]}])
+    named = ["--subject", "Lake [T]", "--alias", "it", "--alias", "the lake"]
+    result = runner.invoke(app, ["edit", "Who?", "Ann", *named])
+    assert posted == [{"prompt": "Who?", "target": "Ann", "subject": "Lake [T]", "aliases": ["it", "the lake"]}]
+    assert "found by: Lake [T], it" in result.output
 
 
 @pytest.mark.parametrize("name", ["calibration.jsonl", "demo.jsonl", "warmup.jsonl"])

@@ -96,7 +96,16 @@ BOOKKEEPING = {
     "submissions": {"idempotency_key", "created_at"},
     "writer_lease": {"holder", "expires_at"},
 }
-NEVER_TAUGHT = {"batch_id", "tokens", "answers_before", "answers_after", "holds", "unrelated_answers"}
+NEVER_TAUGHT = {
+    "batch_id",
+    "tokens",
+    "answers_before",
+    "answers_after",
+    "holds",
+    "unrelated_answers",
+    "rephrase_answers",
+    "scope",
+}
 OF_NO_REVISION = {("edits", "id = 5"): NEVER_TAUGHT, ("edits", "id = 7"): NEVER_TAUGHT, ("operations", "id = 5"): {"actor"}}
 ENUMS = {
     "state": ("accepted", "applying", "applied", "failed", "reverted", "superseded", "committed", "split"),
@@ -110,10 +119,13 @@ JSON = {
     "without": ["'[999]'"],
     "rephrases": ["""'["altered"]'"""],
     "unrelated": ["""'["altered"]'"""],
+    "aliases": ["""'["altered"]'"""],
+    "scope": ["""'["altered"]'"""],
     "answers_before": ["""'{"plain": "altered"}'"""],
     "answers_after": ["""'{"plain": "altered"}'"""],
     "holds": ["""'{"plain": true}'"""],
     "unrelated_answers": ["""'[{"prompt": "?", "format": "plain", "before": "", "after": "", "changed": false}]'"""],
+    "rephrase_answers": ["""'[{"prompt": "?", "format": "plain", "answer": "", "holds": true}]'"""],
 }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from service.api.schemas.texts import LIMITS, In, Out, Prompt, Target
+from service.api.schemas.texts import LIMITS, In, Name, Out, Prompt, Target
 from service.domain.edits import EditEvent, EditRecord, EditState
 
 
@@ -20,11 +20,15 @@ class EditIn(In):
     )
 
     prompt: Prompt = Field(description="The question, or the beginning of a sentence.")
-    target: Target = Field(description="What the model is to answer.")
+    target: Target = Field(description=f"What the model is to answer, in at most {LIMITS.max_target_bytes} bytes of UTF-8.")
     rephrases: list[Prompt] = Field(default=[], max_length=20, description="Other wordings of the prompt. Kept with the edit.")
     unrelated: list[Prompt] = Field(
         default=[], max_length=20, description="Prompts whose answers are to stay as they are. Kept with the edit."
     )
+    subject: Name | None = Field(
+        None, description="What the fact is about, as it is written in the prompt; found from the prompt without it."
+    )
+    aliases: list[Name] = Field(default=[], max_length=10, description="Other names of the subject.")
 
 
 class EditsIn(In):
@@ -79,6 +83,15 @@ class UnrelatedAnswerOut(Out):
     changed: bool
 
 
+class RephraseAnswerOut(Out):
+    """What one rephrase is answered after the edit's batch, and whether that is the target."""
+
+    prompt: str
+    format: str
+    answer: str
+    holds: bool
+
+
 class EditOut(Out):
     """One edit with its state: accepted, applying, applied (in the weights since `revision`), failed, or taken out again by the
     revision `ended_by`: reverted, or superseded by a later edit of the same prompt."""
@@ -89,6 +102,12 @@ class EditOut(Out):
     target: str
     rephrases: list[str]
     unrelated: list[str]
+    subject: str | None = Field(description="As given by the caller.")
+    aliases: list[str]
+    scope: list[str] = Field(
+        description="The names by which a question is found to concern this edit, once applied; if they are not what you "
+        "meant, post the fact again with `subject`."
+    )
     state: EditState
     attempts: int = Field(description="How often a worker has taken it.")
     revision: int | None = Field(description="The first revision of the model that has it as it is.")
@@ -96,6 +115,9 @@ class EditOut(Out):
     holds: dict[str, bool] | None = Field(description="By format: whether the model says the target when asked.")
     answers: AnswersOut
     unrelated_answers: list[UnrelatedAnswerOut] = Field(description="One for each unrelated prompt and format, once applied.")
+    rephrase_answers: list[RephraseAnswerOut] = Field(
+        description="One for each rephrase and format, once applied, in the edit mode that asks them."
+    )
     failure: FailureOut | None
     submitted_at: datetime
     finished_at: datetime | None
@@ -110,6 +132,9 @@ class EditOut(Out):
             target=record.edit.target,
             rephrases=list(record.edit.rephrases),
             unrelated=list(record.edit.unrelated),
+            subject=record.edit.subject,
+            aliases=list(record.edit.aliases),
+            scope=list(record.scope),
             state=record.state,
             attempts=record.attempts,
             revision=record.revision,
@@ -120,6 +145,7 @@ class EditOut(Out):
                 after=dict(record.answers_after) if record.answers_after is not None else None,
             ),
             unrelated_answers=[UnrelatedAnswerOut(**asdict(each)) for each in record.unrelated_answers],
+            rephrase_answers=[RephraseAnswerOut(**asdict(each)) for each in record.rephrase_answers],
             failure=FailureOut(code=record.failure_code or "", detail=record.failure_detail or "") if failed else None,
             submitted_at=record.submitted_at,
             finished_at=record.finished_at,
@@ -137,6 +163,9 @@ class EventOut(Out):
     )
     leans_on: list[int] = Field(description="Edits whose subject marks it was taught to rely on.")
     taught_at: int | None = Field(description="Of a restored edit: the revision that had taught it.")
+    record_object: str | None = Field(
+        description="SHA-256 of the edit's own record in the object store, as it is from then on; null where it has none."
+    )
 
 
 class HistoryOut(Out):

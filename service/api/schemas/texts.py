@@ -24,13 +24,23 @@ def usable(text: str) -> str:
     return text
 
 
+def few_bytes(text: str) -> str:
+    """The text itself. Raises PydanticCustomError for one that is too long in UTF-8, which a schema cannot say."""
+    if len(text.encode()) > LIMITS.max_target_bytes:
+        raise PydanticCustomError(
+            "too_many_bytes", "must have at most {most} bytes in UTF-8", {"most": LIMITS.max_target_bytes}
+        )
+    return text
+
+
 def text(most: int) -> Any:
     return Field(min_length=1, max_length=most, json_schema_extra={"pattern": USABLE})
 
 
 LIMITS = Settings()
 Prompt = Annotated[str, text(LIMITS.max_prompt_chars), AfterValidator(usable)]
-Target = Annotated[str, text(LIMITS.max_target_chars), AfterValidator(usable)]
+Target = Annotated[str, text(LIMITS.max_target_chars), AfterValidator(usable), AfterValidator(few_bytes)]
+Name = Annotated[str, text(200), AfterValidator(usable)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 

@@ -10,7 +10,16 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
-from service.domain.edits import EditRecord, EditState, Failure, NewEdit, Outcome, UnrelatedAnswer, same_prompt
+from service.domain.edits import (
+    EditRecord,
+    EditState,
+    Failure,
+    NewEdit,
+    Outcome,
+    RephraseAnswer,
+    UnrelatedAnswer,
+    same_prompt,
+)
 from service.infra.repository.rows import Rows
 from service.infra.tables import edits, submissions
 
@@ -47,6 +56,8 @@ class EditRows(Rows):
                 "submission_id": submission_id,
                 "state": EditState.ACCEPTED.value,
                 "prompt_hash": prompt_hash(each.prompt),
+                "subject": each.subject,  # of all rows or of none: they are inserted together
+                "aliases": list(each.aliases),
                 **each.content(),
             }
             for each in new
@@ -145,6 +156,7 @@ class EditRows(Rows):
                 answers_after=dict(outcome.after),
                 holds=dict(outcome.holds),
                 unrelated_answers=[asdict(each) for each in outcome.unrelated],
+                **_found_by(outcome),
                 finished_at=func.now(),
             )
         )
@@ -155,7 +167,13 @@ class EditRows(Rows):
         statement = (
             update(edits)
             .where(edits.c.id == outcome.edit_id, edits.c.state == EditState.APPLIED.value)
-            .values(revision=revision, answers_after=dict(outcome.after), holds=dict(outcome.holds), finished_at=func.now())
+            .values(
+                revision=revision,
+                answers_after=dict(outcome.after),
+                holds=dict(outcome.holds),
+                **_found_by(outcome),
+                finished_at=func.now(),
+            )
         )
         return await self._changed(statement) == 1
 
@@ -197,11 +215,26 @@ def prompt_hash(prompt: str) -> str:
     return hashlib.sha256(same_prompt(prompt).encode()).hexdigest()
 
 
+def _found_by(outcome: Outcome) -> dict[str, Any]:
+    """What only an edit with a scope has."""
+    return {
+        "scope": list(outcome.scope) or None,
+        "rephrase_answers": [asdict(each) for each in outcome.rephrases] or None,
+    }
+
+
 def edit_of(row: RowMapping) -> EditRecord:
     return EditRecord(
         id=row["id"],
         submission_id=row["submission_id"],
-        edit=NewEdit(row["prompt"], row["target"], tuple(row["rephrases"]), tuple(row["unrelated"])),
+        edit=NewEdit(
+            row["prompt"],
+            row["target"],
+            tuple(row["rephrases"]),
+            tuple(row["unrelated"]),
+            row["subject"],
+            tuple(row["aliases"]),
+        ),
         state=EditState(row["state"]),
         attempts=row["attempts"],
         batch_id=row["batch_id"],
@@ -216,4 +249,6 @@ def edit_of(row: RowMapping) -> EditRecord:
         failure_detail=row["failure_detail"],
         submitted_at=row["submitted_at"],
         finished_at=row["finished_at"],
+        scope=tuple(row["scope"] or ()),
+        rephrase_answers=tuple(RephraseAnswer(**each) for each in row["rephrase_answers"] or ()),
     )

@@ -1,18 +1,19 @@
-"""What revisions did to edits, and what was applied at any of them."""
+"""What revisions did to edits, and what was applied at any of them, with the records of edits that have their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Select, case, func, insert, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import BigInteger, ColumnElement, Select, any_, case, false, func, insert, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from service.domain.edits import IN_THE_WEIGHTS, TAUGHT, EditEvent, EventRecord
 from service.infra.repository.rows import Rows
 from service.infra.tables import edit_events
 
+BY_PAGE = {"yield_per": 10_000}  # rows that are in memory at once
 COLUMNS = [edit_events.c[each.name] for each in fields(EventRecord)]
 
 
@@ -72,6 +73,54 @@ class EventRows(Rows):
             .where(last.c.event.in_([event.value for event in IN_THE_WEIGHTS]))
         )
         return {row.edit_id: row.taught_at for row in await self._connection.execute(statement)}
+
+    async def records_at(self, revision: int) -> dict[int, str]:
+        """By id of every edit that is in the weights at this revision with a record of its own: the object that holds it."""
+        return {edit_id: record async for edit_id, record in self._records(edit_events.c.revision <= revision) if record}
+
+    async def records_changed(self, after: int, up_to: int) -> dict[int, str | None]:
+        """By id of every edit with an event above `after`, up to `up_to`: the record that is in force there, or None."""
+        between = (edit_events.c.revision > after) & (edit_events.c.revision <= up_to)  # an edit's last event there is its last
+        return {edit_id: record async for edit_id, record in self._records(between)}
+
+    async def records_before(self, revision: int, edit_ids: Sequence[int]) -> dict[int, str | None]:
+        """By id of each of these edits: the record that it had in force at this revision, or None."""
+        of_these = edit_events.c.edit_id == any_(_numbers(edit_ids))
+        found = self._records(of_these & (edit_events.c.revision <= revision))
+        return {**dict.fromkeys(edit_ids), **{edit_id: record async for edit_id, record in found}}
+
+    async def records_taught_at(self, pairs: Sequence[tuple[int, int]]) -> dict[int, str | None]:
+        """Of pairs of an edit and the revision that taught it as it is to be: by edit id, the record that it had there."""
+        if not pairs:
+            return {}
+        edit_ids, revisions = zip(*pairs, strict=True)
+        taught = func.unnest(_numbers(edit_ids), _numbers(revisions)).table_valued("edit_id", "revision").render_derived()
+        same = (edit_events.c.edit_id == taught.c.edit_id) & (edit_events.c.revision == taught.c.revision)
+        statement = select(edit_events.c.edit_id, edit_events.c.record_object).join_from(taught, edit_events, same)
+        return {row.edit_id: row.record_object for row in await self._connection.execute(statement)}
+
+    async def unneeded_records(self, window_begin: int) -> list[str]:
+        """Those that no edit has had in force since then, not even at that revision itself."""
+        following = func.lead(edit_events.c.revision).over(partition_by=edit_events.c.edit_id, order_by=edit_events.c.revision)
+        had = select(edit_events.c.record_object, following.label("until")).subquery()
+        ended = func.coalesce(had.c.until <= window_begin, false())
+        statement = select(had.c.record_object).where(had.c.record_object.is_not(None)).group_by(had.c.record_object)
+        return list((await self._connection.execute(statement.having(func.bool_and(ended)))).scalars())
+
+    async def _records(self, considered: ColumnElement[bool]) -> AsyncIterator[tuple[int, str | None]]:
+        """(edit, record) by the last of the events to be considered; no record where that took the edit out."""
+        known = (edit_events.c.edit_id, edit_events.c.event, edit_events.c.record_object)
+        last = select(*known).where(considered).ext(distinct_on(edit_events.c.edit_id))
+        ordered = last.order_by(edit_events.c.edit_id.desc(), edit_events.c.revision.desc())  # as the primary key has them
+        found = await self._connection.stream(ordered, execution_options=BY_PAGE)
+        async for page in found.partitions():  # one by one they would take six times as long
+            for edit_id, event, record in page:
+                yield edit_id, record if event in IN_THE_WEIGHTS else None
+
+
+def _numbers(values: Sequence[int]) -> ColumnElement[Sequence[int]]:
+    """As one parameter, however many they are."""
+    return literal(list(values), ARRAY(BigInteger))
 
 
 def _applied() -> Select[tuple[int, int]]:

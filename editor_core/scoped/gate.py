@@ -1,0 +1,73 @@
+"""The gate: whether a question about an edit's subject asks what the edit answers.
+
+One linear decision for each wording that was taught: the question's vector times the wording's, against a threshold. A question
+that is worded as one taught opens the gate, one worded as an unrelated prompt of the edit never does, whatever the vectors say;
+neither does one in which other numbers stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from editor_core.scoped.words import words
+
+Encode = Callable[[str], torch.Tensor]
+THRESHOLD = 0.60  # cosine; how rephrased success trades against other questions: docs/measurements/gate.md
+MARGIN = 0.25  # of the gap between an unrelated prompt and the wording itself, which an opening question must be above
+CERTAIN = 1.0
+
+
+def question_key(question: str) -> str:
+    """Equal for questions that are worded alike: without case, accents, punctuation."""
+    return " ".join(word.text for word in words(question))
+
+
+def _numbers(key: str) -> frozenset[str]:
+    return frozenset(word for word in key.split() if any(map(str.isdigit, word)))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Of one edit.
+
+    questions   keys of the wordings taught, P
+    vectors     P × width float32, of length 1
+    thresholds  P floats
+    shut        keys of questions that never open it
+    """
+
+    questions: tuple[str, ...]
+    vectors: torch.Tensor
+    thresholds: tuple[float, ...]
+    shut: tuple[str, ...] = ()
+
+    @classmethod
+    def learn(
+        cls, questions: Sequence[str], unrelated: Sequence[str], encode: Encode, threshold: float = THRESHOLD
+    ) -> Gate:
+        """From nameless questions. Those that are worded alike count once; an unrelated one worded as one taught is left out."""
+        taught = {question_key(each): each for each in questions}
+        others = {key: each for each in unrelated if (key := question_key(each)) not in taught}
+        vectors = torch.stack([encode(each) for each in taught.values()])
+        thresholds = torch.full((len(taught),), threshold)
+        if others:
+            nearest = (vectors @ torch.stack([encode(each) for each in others.values()]).T).amax(1)
+            thresholds = torch.maximum(thresholds, nearest + MARGIN * (1 - nearest))
+        return cls(tuple(taught), vectors, tuple(thresholds.tolist()), tuple(others))
+
+    def margin(self, question: str, encode: Encode) -> float:
+        """How far a nameless question is past the threshold; above 0 the gate is open, CERTAIN for a wording taught."""
+        key = question_key(question)
+        if key in self.questions:
+            return CERTAIN
+        if key in self.shut:
+            return -CERTAIN
+        numbers = _numbers(key)
+        alike = [index for index, own in enumerate(self.questions) if _numbers(own) == numbers]
+        if not alike:
+            return -CERTAIN
+        near = self.vectors[alike] @ encode(question) - torch.tensor([self.thresholds[index] for index in alike])
+        return float(near.max())

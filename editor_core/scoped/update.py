@@ -1,0 +1,235 @@
+"""The update: StableEdit's closed-form step on a few late feed-forward outputs, for one edit alone.
+
+A row is a token of the answer in a format. Its key h is the mean of what the layer reads at that token over all contexts taught;
+its target row is V = -step * s * mean((1 - p) g / |g|), g the loss gradient at the layer's output, s the median norm of that
+output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is as likely as
+asked. With a whitener g is decorrelated first by the lifelong covariance, as the published method does; which is better was
+measured: docs/measurements/update.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from editor_core.breathing import breathe
+from editor_core.capture import Tap, answer_logits, frozen
+from editor_core.errors import NonFiniteUpdateError
+from editor_core.loss import answer_loss
+from editor_core.modules import EditedModule
+from editor_core.passages import Passage, from_block
+from editor_core.precision import quick_products
+from editor_core.scoped.contexts import Context, Contexts
+from editor_core.scoped.reading import ContextReader
+from editor_core.span import IGNORED_LABEL, Span
+from editor_core.texts import Format
+from editor_core.update import Update
+
+Whitener = Callable[[EditedModule, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """How an edit's update is found.
+
+    step        norm of a full step, as a share of the layer's median output norm
+    ridge       alpha, as a share of the mean diagonal of K K^T
+    confidence  probability that every token of the answer is to have, in every context
+    passes      at most this many steps
+    """
+
+    step: float = 0.5
+    ridge: float = 0.02
+    confidence: float = 0.9
+    passes: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What teaching one edit came to.
+
+    updates     by module: rows rounded to bfloat16, as they are kept; empty where the model knew the answer
+    rows        what the statistics are to see, by module: keys N x d_in and gradients N x d_out, float32, of the first pass
+    passes      steps taken
+    least_sure  the least probability of a token of the answer over all contexts, as the update is kept
+    exact       by context: whether greedy continuation is the answer, to its end
+    """
+
+    updates: dict[str, Update]
+    rows: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    passes: int
+    least_sure: float
+    exact: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be said in a passage: B x A labels, where they are, and for each of the N of them its token and its row."""
+
+    labels: torch.Tensor
+    mask: torch.Tensor
+    tokens: torch.Tensor
+    row: torch.Tensor
+    rows: int
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Of N values, by row: rows x d."""
+        total = torch.zeros(self.rows, values.shape[1]).index_add_(0, self.row, values)
+        return total / torch.bincount(self.row, minlength=self.rows)[:, None]
+
+
+class Teacher:
+    """Finds updates for named modules of one model, which is left as it was.
+
+    modules   in the model's order; blocks before the first are run once an edit
+    whitener  decorrelates gradients, N x d_out, of a module; None takes them as they are
+    """
+
+    def __init__(
+        self, model: nn.Module, modules: Sequence[EditedModule], policy: UpdatePolicy, whitener: Whitener | None = None
+    ) -> None:
+        self._model: Any = model
+        self.modules, self.policy, self.whitener = tuple(modules), policy, whitener
+        self._reader = ContextReader(model)
+
+    def teach(self, contexts: Contexts) -> Taught:
+        """Raises NonFiniteUpdateError when the loss is not a number.
+
+        Steps are found in bfloat16 where the processor is faster at it; what comes of them is judged in the model's precision.
+        """
+        with frozen(self._model):
+            passage = self._reader.read(contexts)
+            asked = _asked(passage, contexts.taught, contexts.answers)
+            coefficients: dict[str, torch.Tensor] = {}
+            keys: dict[str, torch.Tensor] = {}
+            rows: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+            passes = 0
+            while passes < self.policy.passes:
+                breathe()
+                with quick_products(self._model.device):
+                    kept = _kept(keys, coefficients)
+                    found = self._differentiated(passage, asked, kept)
+                if found is None:
+                    break
+                self._step(asked, found, keys, coefficients, rows)
+                passes += 1
+            kept = _kept(keys, coefficients)
+            sure, exact = self._judged(passage, asked, kept)
+        return Taught(kept, rows, passes, sure, exact)
+
+    def _differentiated(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]) -> list[_Seen] | None:
+        """What every module read and the gradients at its output; None once every token is as likely as it is to be."""
+        with ExitStack() as stack, torch.enable_grad():
+            taps = self._tapped(passage, asked, updates, stack)
+            losses = self._losses(passage, asked, stack)
+            sure = (-losses.detach()).exp()
+            if bool((sure > self.policy.confidence).all()):
+                return None
+            gradients = torch.autograd.grad(losses.sum(), [tap.output for tap in taps if tap.output is not None])
+        return [
+            _Seen(tap.keys.float(), gradient[asked.mask].float(), sure)
+            for tap, gradient in zip(taps, gradients, strict=True)
+            if tap.keys is not None
+        ]
+
+    def _step(
+        self,
+        asked: _Asked,
+        found: Sequence[_Seen],
+        keys: dict[str, torch.Tensor],
+        coefficients: dict[str, torch.Tensor],
+        rows: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
+        for module, seen in zip(self.modules, found, strict=True):
+            name = module.name
+            if name not in keys:
+                keys[name], rows[name] = asked.mean(seen.keys), (seen.keys, seen.gradients)
+                coefficients[name] = torch.zeros(asked.rows, module.d_out)
+            directions = seen.gradients if self.whitener is None else self.whitener(module, seen.gradients)
+            step = asked.mean((1 - seen.sure)[:, None] * functional.normalize(directions, dim=1))
+            scale = module.product(rows[name][0]).norm(dim=1).median()
+            target = -self.policy.step * scale * step
+            coefficients[name] = coefficients[name] + ridge(keys[name], target, self.policy.ridge)
+
+    @torch.no_grad()
+    def _judged(
+        self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]
+    ) -> tuple[float, tuple[bool, ...]]:
+        with ExitStack() as stack:
+            self._tapped(passage, asked, updates, stack)
+            logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
+        sure = logits.log_softmax(-1).gather(1, asked.tokens[:, None]).exp().min()
+        right = torch.ones_like(asked.mask)
+        right[asked.mask] = logits.argmax(-1) == asked.tokens
+        by_context = dict(zip(passage.chosen, right.all(1).tolist(), strict=True))
+        return float(sure), tuple(by_context[index] for index in range(len(by_context)))
+
+    def _tapped(
+        self, passage: Passage, asked: _Asked, updates: Mapping[str, Update], stack: ExitStack
+    ) -> list[Tap]:
+        """Have the model run from the first edited block on with these updates, and hear what its modules read."""
+        stack.enter_context(from_block(self._model, self.modules[0].name, passage))
+        taps = []
+        for each in self.modules:
+            if each.name in updates:
+                stack.callback(each.module.register_forward_hook(_adding(updates[each.name])).remove)
+            taps.append(Tap(asked.mask))
+            if torch.is_grad_enabled():
+                stack.callback(each.module.register_forward_hook(taps[-1]).remove)
+        return taps
+
+    def _losses(self, passage: Passage, asked: _Asked, stack: ExitStack) -> torch.Tensor:
+        logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
+        with torch.autocast("cpu", enabled=False) if logits.device.type == "cpu" else nullcontext():
+            losses, _ = answer_loss(logits, asked.tokens)
+        if not bool(torch.isfinite(losses).all()):
+            raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
+        return losses
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Of one module: keys N x d_in, gradients N x d_out, and how sure the model is of each token, N."""
+
+    keys: torch.Tensor
+    gradients: torch.Tensor
+    sure: torch.Tensor
+
+
+def ridge(keys: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tensor:
+    """(K K^T + alpha I)^(-1) V, alpha a share of the mean diagonal. keys R x d_in, target R x d_out; returns R x d_out."""
+    gram = keys.double() @ keys.double().T
+    gram.diagonal().add_(share * float(gram.diagonal().mean()))
+    return torch.linalg.solve(gram, target.double()).float()
+
+
+def _kept(keys: Mapping[str, torch.Tensor], coefficients: Mapping[str, torch.Tensor]) -> dict[str, Update]:
+    """Rounded to bfloat16, in float32."""
+    return {
+        name: Update(each.bfloat16().float(), coefficients[name].bfloat16().float()) for name, each in keys.items()
+    }
+
+
+def _adding(update: Update) -> Callable[..., torch.Tensor]:
+    def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + ((inputs[0].to(update.left.dtype) @ update.left.T) @ update.right).to(output.dtype)
+
+    return add
+
+
+def _asked(passage: Passage, taught: Sequence[Context], answers: Mapping[Format, tuple[int, ...]]) -> _Asked:
+    labels, rows = torch.full(passage.ids.shape, IGNORED_LABEL), torch.zeros(passage.ids.shape, dtype=torch.int64)
+    numbers: dict[tuple[Format, int], int] = {}
+    for place, index in enumerate(passage.chosen):
+        format = taught[index].format
+        for offset, token in enumerate(answers[format]):
+            labels[place, offset] = token
+            rows[place, offset] = numbers.setdefault((format, offset), len(numbers))
+    mask = labels != IGNORED_LABEL
+    return _Asked(labels, mask, labels[mask], rows[mask], len(numbers))
