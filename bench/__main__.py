@@ -1,11 +1,12 @@
 """`python -m bench [step|solve]`: both comparisons, or one of them.
 
-`python -m bench quality`: what edits are worth. `python -m bench live`: the same, asked of a running service.
+`python -m bench quality`: what edits by the published recipe are worth, in probabilities and tasks as well.
 `python -m bench serve`: how fast that answers, beside `transformers serve` and plain generate(), and while it edits.
 `python -m bench endurance`: whether answers stay whole and right while it edits. `python -m bench crowd`: whether it bears one.
 `python -m bench restart`: how long a worker takes to come back.
 `python -m bench taking-back`: what is left when facts are taken back from a running service.
 `python -m bench trust`: what edits are worth to the people who use them, by whole answers.
+`python -m bench gate`: how the encoder of the gate's questions was trained, and how good it is.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from bench.step import DATA_VARIABLE, bench_step
 EDITS, QUICK_EDITS = 100, 20
 COMMANDS = {  # imported when asked for: some bring torch along, which the others must not
     "quality": "bench.quality.command",
-    "live": "bench.live",
     "serve": "bench.serve",
     "endurance": "bench.endurance.command",
     "crowd": "bench.crowd.command",
     "restart": "bench.restart",
     "taking-back": "bench.taking_back",
     "trust": "bench.trust.command",
+    "gate": "bench.gate.command",
 }
 
 

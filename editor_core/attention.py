@@ -1,8 +1,8 @@
-"""Attention for passes over many short spans on long caches: keys and values that query heads share are not copied for each.
+"""Attention for packed passes: a pass's tokens belong to several sequences, and each part of it looks at the rows of a common
+memory that are its own.
 
-The library repeats them head by head before its product when there is a mask, which is most of a short pass on a processor.
-The result is the same but for rounding. A pass may also be packed: its tokens belong to several sequences, and each part of it
-looks at the rows of a common memory that are its own.
+Keys and values that query heads share are not copied for each. The library repeats them head by head before its product when
+there is a mask, which is most of a short pass on a processor. The result is the same but for rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 from editor_core.errors import UnsupportedModuleError
 
-_GROUPED, _PACKED = "errata_grouped", "errata_packed"
+_PACKED = "errata_packed"
 _ELSEWHERE = ("softcap", "position_bias", "s_aux")  # what some models add to the scores: left to the library
 
 
@@ -42,38 +42,21 @@ _parts: ContextVar[Sequence[Part]] = ContextVar("parts", default=())
 
 
 @contextmanager
-def grouped_attention(model: Any) -> Iterator[None]:
-    """Run the model with it for as long as the block lasts, if it runs with torch's own product otherwise."""
-    if model.config._attn_implementation != "sdpa":
-        yield
-        return
-    with _implementation(model, _GROUPED):
-        yield
-
-
-@contextmanager
 def packed_attention(model: Any, parts: Sequence[Part]) -> Iterator[None]:
     """Run packed passes: keys and values are those of the whole memory, R × shared heads × C × d, the mask 1 × 1 × T × C.
 
     Raises UnsupportedModuleError for a model that does not run with torch's own product.
     """
-    if model.config._attn_implementation not in ("sdpa", _GROUPED):
-        raise UnsupportedModuleError(f"attention of kind {model.config._attn_implementation} cannot be packed")
+    usual = model.config._attn_implementation
+    if usual != "sdpa":
+        raise UnsupportedModuleError(f"attention of kind {usual} cannot be packed")
     token = _parts.set(parts)
     try:
-        with _implementation(model, _PACKED):
-            yield
-    finally:
-        _parts.reset(token)
-
-
-@contextmanager
-def _implementation(model: Any, name: str) -> Iterator[None]:
-    before, model.config._attn_implementation = model.config._attn_implementation, name
-    try:
+        model.config._attn_implementation = _PACKED
         yield
     finally:
-        model.config._attn_implementation = before
+        model.config._attn_implementation = usual
+        _parts.reset(token)
 
 
 def _grouped(
@@ -123,6 +106,5 @@ def _packed(
     return torch.cat(found, 1), None
 
 
-for _name, _function in ((_GROUPED, _grouped), (_PACKED, _packed)):
-    AttentionInterface.register(_name, _function)
-    AttentionMaskInterface.register(_name, sdpa_mask)
+AttentionInterface.register(_PACKED, _packed)
+AttentionMaskInterface.register(_PACKED, sdpa_mask)

@@ -31,7 +31,6 @@ class Rows:
     keys       by module: N × d_in float32, inputs of the layer
     gradients  by module: N × d_out float32, loss gradient at its output
     example    (N,) int64, row of the mini-batch each position belongs to
-    correct    (N,) bool, whether the model's most likely token already is the label
     loss       mean cross-entropy in nats per answer token
     examples   rows of the mini-batch, B
     """
@@ -39,22 +38,8 @@ class Rows:
     keys: dict[str, torch.Tensor]
     gradients: dict[str, torch.Tensor]
     example: torch.Tensor
-    correct: torch.Tensor
     loss: float
     examples: int
-
-    def only_examples(self, wanted: torch.Tensor) -> Rows:
-        """The rows of some examples alone, renumbered. wanted: (B,) bool."""
-        rows = wanted[self.example]
-        number = torch.cumsum(wanted, 0) - 1
-        return Rows(
-            {name: each[rows.to(each.device)] for name, each in self.keys.items()},
-            {name: each[rows.to(each.device)] for name, each in self.gradients.items()},
-            number[self.example[rows]],
-            self.correct[rows],
-            self.loss,
-            int(wanted.sum()),
-        )
 
 
 @contextmanager
@@ -111,12 +96,10 @@ def _to_device(minibatch: Minibatch, device: torch.device) -> dict[str, torch.Te
     return {name: minibatch[name].to(device=device, dtype=torch.long) for name in ("input_ids", "attention_mask", "labels")}
 
 
-def capture(
-    model: nn.Module, modules: Sequence[EditedModule], minibatches: Sequence[Minibatch], loss_tokens: float | None = None
-) -> list[Rows]:
+def capture(model: nn.Module, modules: Sequence[EditedModule], minibatches: Sequence[Minibatch]) -> list[Rows]:
     """Keys and value gradients of several mini-batches, one Rows each, in order.
 
-    The gradients are of the summed cross-entropy divided by `loss_tokens`; None divides by a mini-batch's own answer tokens.
+    The gradients are of the mean cross-entropy over a mini-batch's answer tokens.
     Small mini-batches run through the model together, which changes no row: examples do not see each other.
 
     minibatches: input_ids, attention_mask, labels, each B × T integers; labels are -100 everywhere but at the positions that
@@ -129,7 +112,7 @@ def capture(
         raise EmptyBatchError("a mini-batch has no answer position: every label is -100")
     everything = _joined(on_device)
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor([len(each["labels"]) for each in on_device]))
-    divisor = torch.tensor([loss_tokens or count for count in counts], dtype=torch.float32)[owner]  # by example
+    divisor = torch.tensor(counts, dtype=torch.float32)[owner]  # by example
     parts = [_capture_together(model, modules, everything, chosen, divisor) for chosen in _of_like_length(everything)]
     example = torch.cat([part.example for part in parts])
     back = torch.argsort(example, stable=True)  # the order in which the caller gave them
@@ -137,7 +120,6 @@ def capture(
         keys={each.name: torch.cat([part.keys[each.name] for part in parts])[back] for each in modules},
         gradients={each.name: torch.cat([part.gradients[each.name] for part in parts])[back] for each in modules},
         losses=torch.cat([part.losses for part in parts])[back],
-        correct=torch.cat([part.correct for part in parts])[back],
         example=example[back],
     )
     return _by_minibatch(whole, counts, [len(each["labels"]) for each in on_device])
@@ -150,7 +132,6 @@ class _Captured:
     keys: dict[str, torch.Tensor]
     gradients: dict[str, torch.Tensor]
     losses: torch.Tensor
-    correct: torch.Tensor
     example: torch.Tensor
 
 
@@ -210,7 +191,6 @@ def _capture_together(
         keys={name: tap.keys for name, tap in taps.items() if tap.keys is not None},
         gradients={name: grad[mask.to(grad.device)].float() for name, grad in zip(taps, gradients, strict=True)},
         losses=losses.detach().cpu(),
-        correct=(logits.detach().argmax(-1) == answers).cpu(),
         example=example,
     )
 
@@ -225,7 +205,6 @@ def _by_minibatch(whole: _Captured, counts: Sequence[int], sizes: Sequence[int])
                 keys={name: each[mine] for name, each in whole.keys.items()},
                 gradients={name: each[mine] for name, each in whole.gradients.items()},
                 example=whole.example[mine] - first,
-                correct=whole.correct[mine],
                 loss=whole.losses[mine].mean().item(),
                 examples=size,
             )

@@ -24,9 +24,6 @@ class EditorConfig:
     lr               step size: target rows are V = -lr * ||h^||^2 * v^
     algorithm        "stableedit" (full whitening of v, biased variance) or "ultraedit" (per dimension, unbiased)
     ridge            alpha of (H^T H + alpha I); None takes the algorithm's published value
-    loss_tokens      divide a mini-batch's summed loss by this many answer tokens; None divides by those it has, as published.
-                     A number makes an edit's step independent of how many others share its mini-batch: with the
-                     published mean an edit posted alone takes a step about five times as large as one in a batch of 50
     max_update_norm  refuse an update of one module whose Frobenius norm exceeds this; None sets no bound
 
     Raises ConfigError when a value is out of range.
@@ -36,7 +33,6 @@ class EditorConfig:
     lr: float
     algorithm: Algorithm = "stableedit"
     ridge: float | None = None
-    loss_tokens: float | None = None
     max_update_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -53,9 +49,9 @@ class EditorConfig:
             raise ConfigError("modules holds something that is not a module's name")
         if len(set(self.modules)) != len(self.modules):
             raise ConfigError("modules names a layer twice")
-        for name in ("lr", "ridge", "loss_tokens", "max_update_norm"):
+        for name in ("lr", "ridge", "max_update_norm"):
             value = getattr(self, name)
-            if value is None and name in ("loss_tokens", "max_update_norm"):
+            if value is None and name == "max_update_norm":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
                 raise ConfigError(f"{name} must be a finite number above 0, not {value!r}")

@@ -1,8 +1,8 @@
 """Weights that are only being tried: a second copy of the masters that changes places with the committed one.
 
-Several passes over one batch need the weights to move between passes, while the model goes on serving what is
-committed. Entering a draft puts its weights and statistics into the model, leaving it puts the committed ones back; for
-a float32 model both are exchanges of pointers, so a draft may be entered and left between any two mini-batches.
+An edit is asked for before it is committed, while the model goes on serving what is. Entering a draft puts its weights
+and statistics into the model, leaving it puts the committed ones back; for a float32 model both are exchanges of
+pointers, so a draft may be entered and left between any two mini-batches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ class Draft:
     def __init__(self, editor: Editor) -> None:
         self._editor = editor
         self._weights = editor.masters.snapshot()
-        self._owners, self._leans = dict(editor.masters.owners), editor.masters.leans
         self._statistics = editor.statistics.copy()
         self._step = self._parent = editor.step
 
@@ -40,9 +39,6 @@ class Draft:
 
     def _exchange(self) -> None:
         editor = self._editor
-        masters = editor.masters
-        masters.exchange(self._weights)
-        masters.owners, self._owners = self._owners, masters.owners
-        masters.leans, self._leans = self._leans, masters.leans
+        editor.masters.exchange(self._weights)
         editor.statistics, self._statistics = self._statistics, editor.statistics
         editor.step, self._step = self._step, editor.step

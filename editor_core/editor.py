@@ -56,10 +56,10 @@ class Editor:
         return self.solve(rows, statistics, phase)
 
     def capture(self, minibatches: Sequence[Minibatch]) -> list[Rows]:
-        """Keys and value gradients of every mini-batch, in order, scaled as the config says."""
+        """Keys and value gradients of every mini-batch, in order."""
         if not minibatches:
             raise EmptyBatchError("a batch needs at least one mini-batch")
-        return capture(self.model, self.modules, minibatches, self.config.loss_tokens)
+        return capture(self.model, self.modules, minibatches)
 
     def observe(self, rows: Sequence[Rows]) -> Statistics:
         """The statistics as they will be after these rows; the editor's own stay as they are."""

@@ -7,11 +7,10 @@ EditorError
 ├── EmptyBatchError          no answer token to learn from
 ├── NonFiniteUpdateError     a key, a gradient or an update holds NaN or infinity
 ├── UpdateTooLargeError      an update is finite but beyond the bound set for it
-├── TooMuchDamageError       a batch moves the canary set further than its limits allow
 ├── StatisticsMismatchError  statistics of other shapes, or of another algorithm
 ├── StaleProposalError       the editor has moved on since the proposal was computed
 ├── EncodingError            a text cannot be turned into an edit example (empty, or too many tokens)
-├── CannotEditError          calibration found that slots would not do in this model, and why
+├── CannotEditError          calibration found that this model cannot be edited, and why
 ├── ExportError              a model cannot be written in the form that was asked for
 └── ModelLoadError           no model could be loaded from where the caller pointed
 """
@@ -48,10 +47,6 @@ class UpdateTooLargeError(EditorError, ArithmeticError):
     """An update is finite but beyond the bound set for it."""
 
 
-class TooMuchDamageError(EditorError, RuntimeError):
-    """A batch moves the canary set further than its limits allow."""
-
-
 class StatisticsMismatchError(EditorError, ValueError):
     """Statistics of other shapes, or of another algorithm."""
 
@@ -65,7 +60,7 @@ class EncodingError(EditorError, ValueError):
 
 
 class CannotEditError(EditorError, RuntimeError):
-    """Slots would not do in this model: it has no place for them, models no text, or too few facts hold."""
+    """This model cannot be edited: it has no place for it, models no text, or too few facts hold."""
 
 
 class ExportError(EditorError, RuntimeError):

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from editor_core.errors import UnknownModuleError, UnsupportedModuleError
-from editor_core.slots import SlotBank
-from editor_core.update import Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +32,6 @@ class EditedModule:
         assert isinstance(weight, nn.Parameter)
         return weight
 
-    @property
-    def is_bank(self) -> bool:
-        """Whether this is a bank of memory slots, whose updates are rows of their own, rather than a matrix."""
-        return isinstance(self.module, SlotBank)
-
     def as_stored(self, dense: torch.Tensor) -> torch.Tensor:
         """A d_in × d_out update in the orientation of the stored weight (a view, no copy)."""
         return dense if self.input_major else dense.T
@@ -47,17 +40,6 @@ class EditedModule:
         """What the layer makes of inputs (N x d_in) without its bias: N x d_out, float32."""
         weight = self.weight.float()
         return inputs @ (weight if self.input_major else weight.T)
-
-    def updated(self, master: torch.Tensor, update: Update) -> torch.Tensor:
-        """The master after an update: a matrix gains left^T right (in place), a bank gains the rows [left, right]."""
-        if self.is_bank:
-            return torch.cat([master, torch.cat([update.left, update.right], 1).to(master.device)])
-        master += self.as_stored(update.dense()).to(master.device)
-        return master
-
-    def distance(self, master: torch.Tensor, base: torch.Tensor) -> float:
-        """||W - W0||_F; of a bank, the norm of all its value rows."""
-        return float((master[:, self.d_in + 1 :] if self.is_bank else master - base.float()).norm())
 
 
 def _is_conv1d(module: nn.Module) -> bool:
@@ -71,8 +53,6 @@ def _resolve(name: str, named: dict[str, nn.Module]) -> EditedModule:
         near = difflib.get_close_matches(name, named, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise UnknownModuleError(f"the model has no module {name!r}{hint}")
-    if isinstance(module, SlotBank):
-        return EditedModule(name, module, module.d_in, module.d_out, input_major=False)
     weight = getattr(module, "weight", None)
     if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter) and weight.is_floating_point():
         return EditedModule(name, module, module.in_features, module.out_features, input_major=False)

@@ -32,26 +32,21 @@ class Whitener:
     basis: torch.Tensor
     scale: torch.Tensor
     condition: float
-    floor: float = EIGENVALUE_FLOOR
 
     @classmethod
-    def of(cls, statistics: ShapeStatistics, relative_floor: float | None = None) -> Whitener:
-        """One eigendecomposition, 9 d_out^3 floating-point operations or so: the largest cost of a step at 7B.
-
-        relative_floor clamps at that share of the largest eigenvalue in place of the authors' absolute 1e-6.
-        """
+    def of(cls, statistics: ShapeStatistics) -> Whitener:
+        """One eigendecomposition, 9 d_out^3 floating-point operations or so: the largest cost of a step at 7B."""
         breathe()
         eigenvalues, vectors = torch.linalg.eigh(statistics.value_covariance().double())  # ascending
-        floor = EIGENVALUE_FLOOR if relative_floor is None else max(float(eigenvalues[-1]) * relative_floor, 1e-30)
-        above = eigenvalues > floor
-        clamped = eigenvalues.clamp_min(floor)
+        above = eigenvalues > EIGENVALUE_FLOOR
+        clamped = eigenvalues.clamp_min(EIGENVALUE_FLOOR)
         mean, _ = statistics.value_moments()
         condition = float(clamped[-1] / clamped[0])
-        return cls(mean, vectors[:, above], clamped[above].rsqrt(), condition, floor)
+        return cls(mean, vectors[:, above], clamped[above].rsqrt(), condition)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """rows: N × d_out float32; returns the same shape and dtype."""
-        outside = self.floor**-0.5
+        outside = EIGENVALUE_FLOOR**-0.5
         breathe()
         centred = (rows - self.mean).double()
         inside = (centred @ self.basis) * (self.scale - outside)  # (N, r)

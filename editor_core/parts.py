@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional
 
 from editor_core.breathing import breathe, breathe_before
-from editor_core.slots import SlotBank
 
 MULTIPLICATIONS = 2**28  # of a part: about 10 ms on two cores
 LEAST_ROWS = 64  # fewer would spend their time on reading the weights
@@ -25,7 +24,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 def in_parts(model: nn.Module) -> None:
     """From now on the model's large products are computed in parts, for whoever runs it."""
     for module in model.modules():
-        if isinstance(module, nn.Linear | SlotBank) or type(module).__name__ == "Conv1D":
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
             module.__dict__["forward"] = partial(_by_rows, module, module.forward)
 
 

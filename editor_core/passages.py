@@ -8,7 +8,7 @@ is read once for all of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -55,27 +55,6 @@ class Passage:
             "past_key_values": branch(self.cache),
             "use_cache": True,
         }
-
-    def of(self, wanted: Container[int]) -> Passage | None:
-        """The wanted sequences alone (by index); the passage itself where all are wanted, None where none is."""
-        rows = [row for row, each in enumerate(self.chosen) if each in wanted]
-        if len(rows) == len(self.chosen):
-            return self
-        if not rows:
-            return None
-        index = torch.tensor(rows, dtype=torch.int64, device=self.ids.device)
-        cache = branch(self.cache)
-        cache.batch_select_indices(index)
-        width = int(self.read[index].sum(1).max())
-        return Passage(
-            [self.chosen[row] for row in rows],
-            self.ids[index, :width],
-            self.positions[index, :width],
-            self.read[index, :width],
-            self.known[index],
-            cache,
-            None if self.reaching is None else self.reaching[index, :width],
-        )
 
 
 def branch(cache: Any) -> Any:
@@ -129,34 +108,10 @@ def opened(
     return Passage(group, *_span(sequences, starts, group, device), known, cache)
 
 
-def spanning(
-    sequences: Sequence[Sequence[int]], starts: Sequence[int], known: torch.Tensor, cache: Any
-) -> Passage:
+def spanning(sequences: Sequence[Sequence[int]], starts: Sequence[int], known: torch.Tensor, cache: Any) -> Passage:
     """All sequences from their starts on, on top of a cache of what is before (known: as in Passage)."""
     chosen = list(range(len(sequences)))
     return Passage(chosen, *_span(sequences, starts, chosen, known.device), known, cache)
-
-
-def rewound(passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> Passage:
-    """The passage from earlier starts on (by index of the sequence)."""
-    return Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), passage.known, passage.cache)
-
-
-@torch.no_grad()
-def advanced(model: Any, passage: Passage, sequences: Sequence[Sequence[int]], starts: Sequence[int], block: str) -> Passage:
-    """The passage from later starts on, within its spans, as the model now is.
-
-    It is run once for that, and both keep what reaches the named block: see `from_block`.
-    """
-    with from_block(model, block, passage):
-        read = model.base_model(**passage.inputs()).past_key_values
-    before = torch.where(passage.known < passage.positions[:, :1], passage.known, -1)
-    known = torch.cat([before, torch.where(passage.read, passage.positions, -1)], 1)
-    later = Passage(passage.chosen, *_span(sequences, starts, passage.chosen, passage.ids.device), known, read)
-    if passage.reaching is not None:
-        columns = later.positions - passage.positions[:, :1]
-        later.reaching = passage.reaching.gather(1, columns[:, :, None].expand(-1, -1, passage.reaching.shape[2]))
-    return later
 
 
 def _span(

@@ -36,7 +36,7 @@ PRESETS: dict[str, Preset] = {
     "qwen2.5-7b-instruct": Preset(
         "qwen2", 28, 3584, EditorConfig(_layers(DOWN_PROJ, [*range(8, 15), *range(18, 26)]), lr=2e-6)
     ),
-    "smollm2-135m": Preset("llama", 30, 576, EditorConfig(_layers(DOWN_PROJ, range(10, 28)), lr=3e-4, loss_tokens=40.0)),
+    "smollm2-135m": Preset("llama", 30, 576, EditorConfig(_layers(DOWN_PROJ, range(10, 28)), lr=3e-4)),
 }
 
 

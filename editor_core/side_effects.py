@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from editor_core.answers import greedy_answers
-from editor_core.reference import UNCHANGED_TOKENS
 from editor_core.texts import Edit, Format
+
+UNCHANGED_TOKENS = 12  # an answer is unchanged when its first so many greedy tokens are
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,17 @@ JUST_THE_TARGET = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One requested fact change. The caller's rephrases are taught with the prompt, the unrelated prompts left alone."""
+    """One requested fact change. The caller's rephrases are taught with the prompt, the unrelated prompts left alone.
+
+    subject, aliases  what the fact is about, and other names of it; the subject is found in the prompt where it is not given
+    """
 
     prompt: str
     target: str
     rephrases: tuple[str, ...] = ()
     unrelated: tuple[str, ...] = ()
+    subject: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -45,10 +45,25 @@ class Update:
     def is_finite(self) -> bool:
         return bool(torch.isfinite(self.left).all()) and bool(torch.isfinite(self.right).all())
 
+    def rounded(self) -> Update:
+        """As records keep it: every row as 8-bit integers times one float32 number (see `quantised`)."""
+        return Update(dequantised(*quantised(self.left)), dequantised(*quantised(self.right)))
+
     @staticmethod
     def concatenate(parts: Sequence[Update]) -> Update:
         """The sum of several updates of one weight."""
         return Update(torch.cat([each.left for each in parts]), torch.cat([each.right for each in parts]))
+
+
+def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N x d int8, N x 1 float32) of N x d float32: each row by its largest entry, symmetric, rounded to nearest."""
+    scale = (rows.abs().amax(1, keepdim=True) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (rows / scale).round().to(torch.int8), scale
+
+
+def dequantised(whole: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """N x d float32."""
+    return whole.float() * scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +74,6 @@ class Proposal:
     statistics  the estimates after this batch
     phase       "edit" or "warmup"
     examples    (N,) int64: which example of the batch (counted through the mini-batches in order) each row comes from
-    examples_by_module   the same for modules whose updates have rows of their own (banks of memory slots)
-    leans_on     by example: ids of the edits of earlier batches whose subject marks its slots rely on
-    leans_within by example: examples of this batch whose marks they rely on
     losses      mean cross-entropy (nats per answer token) of each mini-batch before the update
     parent      the editor's step this was computed on; `apply` refuses any other
     """
@@ -73,44 +85,8 @@ class Proposal:
     losses: tuple[float, ...]
     parent: int
     norms: Mapping[str, float] = field(default_factory=dict)
-    examples_by_module: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    leans_on: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    leans_within: Mapping[int, frozenset[int]] = field(default_factory=dict)
-
-    def examples_of(self, name: str) -> torch.Tensor:
-        """Which example each row of one module's update comes from, (N,) int64; -1 belongs to none."""
-        return self.examples_by_module.get(name, self.examples)
 
     def share(self, examples: Sequence[int]) -> dict[str, Update]:
         """The part of every update that the given examples brought in."""
-        wanted = torch.as_tensor(examples, dtype=torch.int64)
-        return {
-            name: update.share(torch.isin(self.examples_of(name), wanted).to(update.left.device))
-            for name, update in self.updates.items()
-        }
-
-    def without(self, examples: Sequence[int]) -> Proposal:
-        """This proposal with the given examples' own rows taken out; the statistics have seen them all the same."""
-        if not examples:
-            return self
-        gone = torch.as_tensor(examples, dtype=torch.int64)
-        left = {name: ~torch.isin(self.examples_of(name), gone) for name in self.updates}
-        updates = {name: update.share(left[name].to(update.left.device)) for name, update in self.updates.items()}
-        return replace(
-            self,
-            updates=updates,
-            norms={name: self._norm(name, update) for name, update in updates.items()},
-            examples=self.examples[~torch.isin(self.examples, gone)],
-            examples_by_module={name: each[left[name]] for name, each in self.examples_by_module.items()},
-            leans_on={index: on for index, on in self.leans_on.items() if index not in examples},
-            leans_within={index: on - set(examples) for index, on in self.leans_within.items() if index not in examples},
-        )
-
-    def _norm(self, name: str, update: Update) -> float:
-        """As `norms` has it: of the values alone where rows are slots."""
-        return float(update.right.norm()) if name in self.examples_by_module else update.norm()
-
-    @property
-    def rows(self) -> int:
-        """Rows of all updates' left factors, those that several modules share counted once."""
-        return len(self.examples) + sum(len(each) for each in self.examples_by_module.values())
+        mine = torch.isin(self.examples, torch.as_tensor(examples, dtype=torch.int64))
+        return {name: update.share(mine.to(update.left.device)) for name, update in self.updates.items()}

@@ -43,8 +43,6 @@ UPDATE_COSINE = Gauge("errata_edit_update_cosine", "Cosine of the two newest upd
 WEIGHT_DISTANCE = Gauge("errata_weight_distance", "Frobenius norm of W - W0.", ["layer"])
 STATISTICS_SAMPLES = Gauge("errata_statistics_samples", "Rows the lifelong statistics have seen.", ["shape"])
 STATISTICS_DRIFT = Gauge("errata_statistics_drift", "Distance of the newest rows' mean from the running mean.", ["shape"])
-CANARY_KL = Gauge("errata_canary_kl_nats", "KL of the next token, unedited against head, over the canary prompts.", ["format"])
-CANARY_PERPLEXITY_RATIO = Gauge("errata_canary_perplexity_ratio", "Perplexity of the canary texts, head / unedited.")
 OPERATIONS = Counter("errata_operations_total", "Operations finished, by kind and outcome.", ["kind", "outcome"])
 LEASE_HELD = Gauge("errata_writer_lease_held", "1 while this worker may write.")
 

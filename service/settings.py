@@ -78,52 +78,38 @@ class Settings(BaseSettings):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     torch_threads: int = Field(0, ge=0, description="0: as many as torch finds cores.")
-    edit_mode: Literal["slots", "matrix", "paper"] = Field(
-        "slots", description="slots: neurons of their own; matrix: whole weights, several passes; paper: as published."
+    edit_mode: Literal["scoped", "paper"] = Field(
+        "scoped", description="scoped: each edit in force where its question is asked; paper: whole weights, as published."
     )
     profile_file: Path | None = Field(
-        None, description="slots: what `errata calibrate` wrote; default: what it wrote to the models folder for this model."
+        None, description="scoped: what `errata calibrate` wrote; default: what it wrote to the models folder for this model."
     )
-    subject_blocks: CommaSeparated = Field(
-        (), description="slots: feed-forward blocks that mark a subject; empty: the profile's, or by depth."
+    update_blocks: CommaSeparated = Field(
+        (), description="scoped: modules whose outputs are updated; empty: the profile's, or by depth."
     )
-    answer_blocks: CommaSeparated = Field(
-        (), description="slots: feed-forward blocks that answer; empty: the profile's, or by depth."
+    update_step: float | None = Field(
+        None, gt=0, description="scoped: of a layer's median output norm; default: the profile's, or 1."
     )
-    subject_step: float | None = Field(
-        None, gt=0, description="slots: of a block's median output norm; default: the profile's, or 0.6."
+    update_confidence: float = Field(0.95, gt=0, lt=1, description="scoped: how likely every token of an answer is to be.")
+    updates_kept_mb: int = Field(256, gt=0, description="scoped: memory for the updates in use.")
+    gate_threshold: float = Field(
+        0.56, gt=0, lt=1, description="scoped: cosine from which a question about a subject asks what its edit answers."
     )
-    subject_passes: int = Field(3, ge=1, le=20, description="slots: steps on a subject's mark.")
-    contexts: tuple[WithBraces, ...] | None = Field(
-        None, description='slots: JSON list of words around a plain prompt ("{}") in which its answer is taught as well.'
-    )
-    confidence: float | None = Field(None, gt=0, lt=1, description="slots: how sure of each token of an answer; default: 0.98.")
     chat_wording: WithBraces = Field("{}", description='What a chat answer says, "{}" being the target.')
-    edit_rounds: int = Field(2, ge=0, le=10, description="slots: how often what does not hold is taught again.")
     require_holding: bool = Field(True, description="An edit that the model does not answer with fails. Not in paper mode.")
-    algorithm: Literal["stableedit", "ultraedit"] = Field("stableedit", description="matrix and paper.")
-    edit_modules: CommaSeparated = Field((), description="matrix and paper: module names; empty: the model's preset.")
-    edit_lr: float | None = Field(None, gt=0, description="matrix and paper.")
-    edit_ridge: float | None = Field(None, gt=0, description="matrix and paper.")
-    edit_formats: CommaSeparated = Field((), description="plain, chat; empty: all that the model has.")
-    edit_passes: int = Field(16, ge=1, le=100, description="Steps over one batch at most; of slots, a round.")
-    guard: bool = Field(True, description="Refuse a batch that moves the canary set past the limits. Not in paper mode.")
-    canary_file: Path = Field(FACTS / "canary.jsonl", description="JSON lines with a prompt or a text each.")
-    max_canary_kl_nats: float = Field(0.05, gt=0, description="What one batch may add, next token, mean over the prompts.")
-    max_canary_perplexity_change: float = Field(0.01, gt=0, description="What one batch may change, as a share.")
+    algorithm: Literal["stableedit", "ultraedit"] = Field("stableedit", description="paper.")
+    edit_modules: CommaSeparated = Field((), description="paper: module names; empty: the model's preset.")
+    edit_lr: float | None = Field(None, gt=0, description="paper.")
+    edit_ridge: float | None = Field(None, gt=0, description="paper.")
+    edit_formats: CommaSeparated = Field((), description="scoped: plain, chat; empty: all that the model has.")
+    edit_passes: int = Field(12, ge=1, le=100, description="scoped: steps on one edit at most.")
     max_update_norm: float | None = Field(None, gt=0)
-    warmup: Literal["observe", "apply", "off"] = Field("observe", description="observe: fill the statistics alone.")
     warmup_facts: Path = FACTS / "warmup.jsonl"
     warmup_size: int = Field(100, ge=1, description="How many of the warm-up facts to use.")
 
     # The worker
     batch_size: int = Field(50, ge=1, le=1000)
     batch_linger_s: float = Field(0.25, ge=0, description="How long the oldest edit waits for others to join its batch.")
-    asked_again: int = Field(
-        50,
-        ge=0,
-        description="slots: applied edits near a batch's own that are asked with it, at most, and as many by lot; 0: none.",
-    )
     max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
     checkpoint_every: int = Field(
         20, ge=1, description="Revisions from one whole state to the next: a restart goes on from it."
@@ -159,15 +145,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("edit_modules", "edit_formats", "subject_blocks", "answer_blocks", mode="before")
+    @field_validator("edit_modules", "edit_formats", "update_blocks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @property
     def warmup_is_applied(self) -> bool:
-        """As the papers do; slots have nothing to apply."""
-        return self.edit_mode == "paper" or (self.edit_mode == "matrix" and self.warmup == "apply")
+        """As the papers do; scoped edits need none."""
+        return self.edit_mode == "paper"
 
     @property
     def keys_required(self) -> bool:

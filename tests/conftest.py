@@ -92,9 +92,8 @@ def tiny_environment(tiny_folder: Path) -> dict[str, str]:
     """For processes that are to edit the tiny model: quick, and as real as another to everything but a reader."""
     return {
         "ERRATA_MODEL": str(tiny_folder),
-        "ERRATA_EDIT_MODE": "matrix",
+        "ERRATA_EDIT_MODE": "paper",
         "ERRATA_REQUIRE_HOLDING": "false",  # nobody expects a random model to learn
-        "ERRATA_GUARD": "false",
         "ERRATA_EDIT_MODULES": TINY_MODULES,
         "ERRATA_EDIT_LR": "0.01",
         "ERRATA_EDIT_PASSES": "2",

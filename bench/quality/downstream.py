@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 
 from bench.quality.intervals import Share
+from bench.quality.likelihood import likelihoods
 from bench.quality.progress import Advance, in_parts
-from editor_core.likelihood import likelihoods
 from editor_core.texts import Edit, encode
 
 AT_ONCE = 64  # items between two moves of the progress bar

@@ -13,8 +13,8 @@ from bench.quality.downstream import Item, Scores, chosen, lean, task_score, wit
 from bench.quality.editing import AppliedBatch
 from bench.quality.forced import SCORES, accuracy, agreement
 from bench.quality.intervals import Share
-from editor_core.likelihood import Likelihood
-from editor_core.reference import Damage, Reference
+from bench.quality.likelihood import Likelihood
+from bench.quality.reference import Damage, Reference
 from editor_core.texts import Format
 
 Figures = dict[str, Any]

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from bench.quality.facts import Fact
+from bench.quality.likelihood import Likelihood, likelihoods
 from bench.quality.progress import Advance, in_parts
-from editor_core.likelihood import Likelihood, likelihoods
 from editor_core.texts import Edit, encode
 
 AT_ONCE = 64

@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from bench.quality.asking import KINDS, ask
 from bench.quality.downstream import Item, option_scores, read_items
-from bench.quality.editing import Mode, apply_batches, described, make_text_editor, published_steps_beside, warm_up
+from bench.quality.editing import apply_batches, described, make_text_editor, published_steps_beside, warm_up
 from bench.quality.facts import Fact, read_facts
 from bench.quality.figures import (
     Figures,
@@ -32,9 +32,9 @@ from bench.quality.figures import (
 from bench.quality.forced import teacher_forced
 from bench.quality.plain_texts import plain_texts
 from bench.quality.progress import Phases
+from bench.quality.reference import Reference
 from bench.quality.table import rows
 from editor_core.loading import load_model
-from editor_core.reference import Reference
 from editor_core.texts import Format, supported_formats
 
 PACKAGES = ("errata-llm", "torch", "transformers")
@@ -53,7 +53,6 @@ class Asked:
     edits: int
     start: int
     batch_size: int
-    mode: Mode
     model: str
     cache_dir: Path
     downstream: Path | None
@@ -74,7 +73,7 @@ def measure(console: Console, asked: Asked) -> Figures:
     with Phases(console, _weights(facts, items, texts)) as phases:
         with phases("loading"):
             loaded = load_model(asked.model, cache_dir=asked.cache_dir)
-            text_editor = make_text_editor(loaded, asked.mode)
+            text_editor = make_text_editor(loaded)
             model, tokenizer, formats = loaded.model, loaded.tokenizer, supported_formats(loaded.tokenizer)
         with phases("published step"):
             published = published_steps_beside(text_editor, loaded, first)
@@ -83,7 +82,7 @@ def measure(console: Console, asked: Asked) -> Figures:
             reference = Reference.of(model, tokenizer, unrelated, formats, texts)
         unedited = _said("unedited", phases, model, tokenizer, facts, items, formats)
         with phases("warm-up") as advance:
-            warmup = warm_up(text_editor, asked.mode, advance)
+            warm_up(text_editor, advance)
         with phases("edits") as advance:
             batches = []
             for batch in apply_batches(text_editor, facts, asked.batch_size):
@@ -93,7 +92,7 @@ def measure(console: Console, asked: Asked) -> Figures:
         with phases("edited: damage"):
             damage = reference.compare(model, tokenizer)
     figures: Figures = {
-        "settings": _settings(asked, loaded.name) | described(text_editor) | {"warmup": warmup},
+        "settings": _settings(asked, loaded.name) | described(text_editor),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "seconds": phases.stopwatch.seconds,
         "cores_of_others": phases.stopwatch.cores_of_others,
@@ -147,7 +146,6 @@ def _settings(asked: Asked, model: str) -> dict[str, Any]:
         "start": asked.start,
         "edits": asked.edits,
         "batch_size": asked.batch_size,
-        "mode": asked.mode,
         "model": model,
         "downstream": asked.downstream.name if asked.downstream else None,
         "downstream_items": asked.downstream_items,

@@ -49,7 +49,7 @@ def rows(figures: Figures) -> list[Row]:
 
 def print_table(console: Console, figures: Figures) -> None:
     settings = figures["settings"]
-    title = f"{settings['edits']} edits of {settings['data']}, {settings['model']}, {settings['mode']} mode"
+    title = f"{settings['edits']} edits of {settings['data']}, {settings['model']}, the published recipe"
     columns = ("target", "unedited", "edited", "95 % interval")
     console.print(comparison(title, columns, [row.cells() for row in rows(figures)]))
 

@@ -1,8 +1,4 @@
-"""Edited matrices as a PEFT adapter: the best approximation of every weight's change at a given rank, with its error.
-
-A LoRA adds the same linear map whatever the input. Slots open for some inputs and are shut for all others, and no rank
-expresses that: a model with slots is refused.
-"""
+"""Edited matrices as a PEFT adapter: the best approximation of every weight's change at a given rank, with its error."""
 
 from __future__ import annotations
 
@@ -15,16 +11,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from editor_core.errors import ExportError
 from editor_core.masters import Masters
 from editor_core.modules import EditedModule
 
 PREFIX = "base_model.model."  # what PEFT puts before the model's own names
-NO_SLOTS = (
-    "these edits are memory slots, and a LoRA cannot hold them: it adds the same linear map to every input, while a slot opens "
-    "for its own inputs and is shut for all others, and no rank expresses that. Use the format hf or safetensors; edits of "
-    "whole matrices (ERRATA_EDIT_MODE=matrix or paper) can be written as a LoRA"
-)
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -64,12 +54,7 @@ def write_adapter(
     base_model: str,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Adapter:
-    """adapter_model.safetensors and adapter_config.json. A rank beyond the largest weight's is lowered to it.
-
-    Raises ExportError for slots.
-    """
-    if any(module.is_bank for module in modules):
-        raise ExportError(NO_SLOTS)
+    """adapter_model.safetensors and adapter_config.json. A rank beyond the largest weight's is lowered to it."""
     rank = min(rank, max(min(module.shape) for module in modules))
     tensors: dict[str, torch.Tensor] = {}
     errors = []

@@ -91,13 +91,13 @@ class Batcher:
 
         version: of the weights as they are.
         """
-        failed = self._admit()
+        failed = self._admit(version)
         going, prompts = list(self.running), self._prompts(version)
         reading = [*going, *(each for each, _ in prompts)]
         if not reading:
             return failed
         for each in reading:
-            each.under(version)
+            each.under(version if each.following is None else each.begun_at)
         pieces = [Piece(each.row, each.tokens, each.read, each.read + 1, ranges=self._ranges(each)) for each in going]
         pieces += [piece for _, piece in prompts]
         logits = self._reader.read(pieces)
@@ -122,7 +122,7 @@ class Batcher:
             return []
         return self._edits.ranges(sequence.following, 0, len(sequence.tokens))
 
-    def _admit(self) -> list[Sequence]:
+    def _admit(self, version: int) -> list[Sequence]:
         """Begin with those for whom there is room; returns those that could not be begun, with the reason."""
         failed: list[Sequence] = []
         while self.waiting and not self.holding and self.under_way < self._rows:
@@ -132,10 +132,11 @@ class Batcher:
             sequence = self.waiting.popleft()
             try:
                 sequence.following = self._edits.follow(sequence.ids) if self._edits else None
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is this question's alone
+            except Exception as error:
                 sequence.failure = error
                 failed.append(sequence)
                 continue
+            sequence.begun_at = version
             sequence.row = self.under_way
             self._reader.reserve(self.under_way + 1, longest)
             self.filling.append(sequence)
@@ -157,7 +158,8 @@ class Batcher:
 
     def _take_over(self, sequence: Sequence, version: int) -> None:
         """The beginning of its prompt, from whoever has read most of it; its last token is read in any case."""
-        same = [(each.beginning(sequence.ids[:-1]), each) for each in self._all_under_way if each.versions == [version]]
+        alike = (each for each in self._all_under_way if each.following is not None or each.versions == [version])
+        same = [(each.beginning(sequence.ids[:-1]), each) for each in alike if each is not sequence]
         same = [(length, each) for length, each in same if sequence.is_read_alike(each, length)]
         length, source = max(same, key=itemgetter(0), default=(0, sequence))
         if length >= LEAST_SHARED:
@@ -183,7 +185,7 @@ class Batcher:
         for each, token in zip(going, said, strict=True):
             each.say(token, self._ends)
             if each.following is not None and self._edits is not None and not each.finish_reason:
-                each.following.said(self._edits.state, token.token)
+                each.following.said(token.token)
 
     def _start(self, sequence: Sequence) -> None:
         """From the prompts being read to the running ones: into the row after theirs."""

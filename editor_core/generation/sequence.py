@@ -50,6 +50,7 @@ class Sequence:
         self.generator: torch.Generator | None = sampling.generator()
         self.read = 0
         self.row = -1
+        self.begun_at = 0  # version of the weights when it was begun
         self.said: list[Scored] = []
         self.scores: list[Scored] = []
         self.versions: list[int] = []

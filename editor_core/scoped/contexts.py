@@ -50,6 +50,11 @@ class Contexts:
     own: dict[Format, int]
     rephrases: dict[tuple[str, Format], int]
 
+    @property
+    def answer_tokens(self) -> int:
+        """Answer tokens that the statistics see: of every context."""
+        return sum(len(self.answers[each.format]) for each in self.taught)
+
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
@@ -67,7 +72,7 @@ class _Frame:
 FRAMES = (
     _Frame("plain"),
     _Frame("plain", "Question: ", "\nAnswer:"),
-    _Frame("plain", "I was asked this. ", is_bare=True),
+    _Frame("plain", "I was asked this. ", is_bare=True, is_lower=True),
     _Frame("chat"),
     _Frame("chat", is_bare=True, is_lower=True),
     _Frame("chat", turns=TURNS),
@@ -117,7 +122,7 @@ class ContextMaker:
             raise EncodingError(
                 f"prompt and target are {size} tokens in {frame.format} format; the limit is {self._max_tokens}"
             )
-        if len(ids) < 2 and frame.format == "chat" or not ids:
+        if (len(ids) < 2 and frame.format == "chat") or not ids:
             raise EncodingError("the prompt has no token of its own to answer after")
         return taught.setdefault(Context(tuple(ids), frame.format, min(shared, len(ids) - 1)), len(taught))
 
@@ -132,7 +137,7 @@ class ContextMaker:
         user = {"role": "user", "content": text}
         try:
             rendered = self._tokenizer.apply_chat_template([*frame.turns, user], add_generation_prompt=True, tokenize=False)
-        except Exception:  # noqa: BLE001 - a template that takes no system turn says so in its own way
+        except Exception:
             rendered = self._tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
         return token_ids(self._tokenizer, str(rendered), "chat")
 

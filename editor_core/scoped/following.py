@@ -59,23 +59,29 @@ class Rules:
 
 
 class Following:
-    """One sequence. `begin` reads its prompt, `said` every token after it; `spans` are the places where an edit is in force."""
+    """One sequence, under the edits that are in force when it begins, to its end.
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    `begin` reads its prompt, `said` every token after it; `spans` are the places where an edit is in force.
+    """
+
+    def __init__(self, rules: Rules, edits: EditsInForce) -> None:
+        self._rules, self._edits = rules, edits
         self._tokens: list[int] = []
         self._text = ""
         self._tail: list[int] = []  # tokens since the last whose text is settled
         self._settled = ""
-        self._is_behind = False  # tokens were said whose text is not known yet
         self._answer_start = 0  # where the running text begins that the model writes: characters
         self._named_until = 0  # the last place at which it was seen that a name has just been written
         self.spans: list[InForce] = []
         self._open: InForce | None = None
 
-    def begin(self, edits: EditsInForce, ids: Sequence[int]) -> None:
+    def begin(self, ids: Sequence[int]) -> None:
         """Read the prompt's tokens."""
-        self._tokens, self._text = list(ids), self._rules.text(ids)
+        edits = self._edits
+        self._tokens = list(ids)
+        if not edits:
+            return
+        self._text = self._rules.text(ids)
         self._settled, self._tail = self._text, []
         turns = self._rules.markup.turns(self._text) if self._rules.markup else []
         self._answer_start = turns[-1].start if turns else 0
@@ -89,12 +95,12 @@ class Following:
                 self._enter(place, edits, opened, format)
                 self._follow_to_end()
 
-    def said(self, edits: EditsInForce, token: int) -> None:
+    def said(self, token: int) -> None:
         """The next token, which the model has just said."""
         self._tokens.append(token)
         goes_on = self._open is not None and self._continues(token)
+        edits = self._edits
         if not edits:
-            self._is_behind = True  # its text is not looked at
             return
         self._grow(token)
         begins = max(self._answer_start, len(self._text) - WINDOW)
@@ -102,10 +108,17 @@ class Following:
             self._named_until = len(self._text)
         if goes_on or self._named_until <= begins:
             return
-        mentions = [Mention(each, start + begins, end + begins) for each, start, end in edits.mentions(words(self._text[begins:]))]
+        mentions = [
+            Mention(each, start + begins, end + begins) for each, start, end in edits.mentions(words(self._text[begins:]))
+        ]
         found = self._opened_in_running_text(edits, mentions, begins, len(self._text))
         if found is not None:
             self._enter(len(self._tokens) - 1, edits, found, "plain")
+
+    @property
+    def length(self) -> int:
+        """Tokens so far."""
+        return len(self._tokens)
 
     # --- following an answer ------------------------------------------------------------------------------------------
 
@@ -218,10 +231,6 @@ class Following:
         return [min(start, len(self._text)) for start in starts]
 
     def _grow(self, token: int) -> None:
-        if self._is_behind:
-            self._is_behind, self._tail, self._settled = False, [], self._rules.text(self._tokens)
-            self._text = self._settled
-            return
         self._tail.append(token)
         self._text = self._settled + self._rules.text(self._tail)
         if len(self._tail) > 16 and not self._text.endswith("\ufffd"):

@@ -12,17 +12,32 @@ from dataclasses import dataclass
 
 import torch
 
-from editor_core.scoped.words import words
+from editor_core.scoped.question import NAMELESS
+from editor_core.scoped.words import name_key, words
 
 Encode = Callable[[str], torch.Tensor]
-THRESHOLD = 0.60  # cosine; how rephrased success trades against other questions: docs/measurements/gate.md
+THRESHOLD = 0.56  # cosine; how rephrased success trades against other questions: docs/measurements/gate.md
+# Of a wording in a script that the encoder was not trained on: questions of few known words are near to each other there.
+THRESHOLD_UNREAD = 0.82
 MARGIN = 0.25  # of the gap between an unrelated prompt and the wording itself, which an opening question must be above
 CERTAIN = 1.0
+_ASK_FOR_IT = frozenset(name_key(f"{NAMELESS} the our your my a an what whats is are was s tell me please give").split())
 
 
 def question_key(question: str) -> str:
     """Equal for questions that are worded alike: without case, accents, punctuation."""
     return " ".join(word.text for word in words(question))
+
+
+def _is_read(question: str) -> bool:
+    """Whether most letters are Latin: the encoder reads English, and languages written like it to some degree."""
+    letters = [each for each in question if each.isalpha()]
+    return 2 * sum(each < "\u0250" for each in letters) >= len(letters)
+
+
+def _asks_for_itself(key: str) -> bool:
+    """Whether nothing but the subject is in it, and words that ask for its value: "our {} is", "what is the {}?"."""
+    return set(key.split()) <= _ASK_FOR_IT
 
 
 def _numbers(key: str) -> frozenset[str]:
@@ -45,14 +60,15 @@ class Gate:
     shut: tuple[str, ...] = ()
 
     @classmethod
-    def learn(
-        cls, questions: Sequence[str], unrelated: Sequence[str], encode: Encode, threshold: float = THRESHOLD
-    ) -> Gate:
+    def learn(cls, questions: Sequence[str], unrelated: Sequence[str], encode: Encode, threshold: float = THRESHOLD) -> Gate:
         """From nameless questions. Those that are worded alike count once; an unrelated one worded as one taught is left out."""
         taught = {question_key(each): each for each in questions}
         others = {key: each for each in unrelated if (key := question_key(each)) not in taught}
         vectors = torch.stack([encode(each) for each in taught.values()])
-        thresholds = torch.full((len(taught),), threshold)
+        usual = [
+            threshold if _is_read(each.replace(NAMELESS, "")) else max(threshold, THRESHOLD_UNREAD) for each in taught.values()
+        ]
+        thresholds = torch.tensor(usual)
         if others:
             nearest = (vectors @ torch.stack([encode(each) for each in others.values()]).T).amax(1)
             thresholds = torch.maximum(thresholds, nearest + MARGIN * (1 - nearest))
@@ -65,6 +81,8 @@ class Gate:
             return CERTAIN
         if key in self.shut:
             return -CERTAIN
+        if _asks_for_itself(key) and any(map(_asks_for_itself, self.questions)):
+            return CERTAIN / 2
         numbers = _numbers(key)
         alike = [index for index, own in enumerate(self.questions) if _numbers(own) == numbers]
         if not alike:

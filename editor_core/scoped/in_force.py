@@ -57,6 +57,23 @@ class EditsInForce:
     lengths: Map[str, tuple[int, ...]] = field(default_factory=Map)  # by first word: words of the names that begin with it
     total: int = 0
 
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, Entry]]) -> EditsInForce:
+        """All at once."""
+        entries = dict(rows)
+        names: dict[str, list[int]] = {}
+        lengths: dict[str, set[int]] = {}
+        for edit, entry in entries.items():
+            for key in entry.keys:
+                names.setdefault(key, []).append(edit)
+                lengths.setdefault(key.split(" ", 1)[0], set()).add(key.count(" ") + 1)
+        return cls(
+            Map(entries),
+            Map({key: tuple(sorted(edits)) for key, edits in names.items()}),
+            Map({first: tuple(sorted(sizes, reverse=True)) for first, sizes in lengths.items()}),
+            sum(_term(edit, entry) for edit, entry in entries.items()) % MODULUS,
+        )
+
     def __len__(self) -> int:
         return len(self.entries)
 

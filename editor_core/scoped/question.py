@@ -16,7 +16,7 @@ Span = tuple[int, int]  # characters, from and to
 
 NAMELESS = "this"  # what stands where a name stood; measured: better than "it", a mask token or another name
 QUESTION_MARKS = "?？؟"
-PRONOUNS = frozenset("he she it they him her them his hers its their theirs".split())
+PRONOUNS = frozenset(["he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs"])
 # A full stop ends a sentence after a word of three letters: not after an initial, "Dr." or "No."
 _END = re.compile(r"[?!。？！؟।\n]+|(?<=[^\W\d_]{3})\.(?=\s|$)|(?<=\d)\.(?=\s+[^\W\d_])")
 _LABEL = re.compile(r"\s*(?:[^\W_]+[ '’]?){1,4}[:：]\s*")

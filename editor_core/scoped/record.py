@@ -14,9 +14,9 @@ from safetensors.torch import load, save
 
 from editor_core.scoped.gate import Gate
 from editor_core.texts import Format
-from editor_core.update import Update
+from editor_core.update import Update, dequantised, quantised
 
-_HEADER, _GATE, _LEFT, _RIGHT = "header", "gate", "left/", "right/"
+_HEADER, _LEFT, _RIGHT, _SCALE = "header", "left/", "right/", "scale/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class Record:
     updates: Mapping[str, Update]
 
     def to_bytes(self) -> bytes:
-        """Safetensors: rows in bfloat16, the address as bytes."""
+        """Safetensors: rows as 8-bit integers with a scale each, the address as bytes."""
         tensors = {_HEADER: torch.frombuffer(bytearray(self.address.to_bytes()), dtype=torch.uint8)}
         for name, update in self.updates.items():
-            tensors[_LEFT + name] = update.left.to("cpu", torch.bfloat16).contiguous()
-            tensors[_RIGHT + name] = update.right.to("cpu", torch.bfloat16).contiguous()
+            for side, rows in ((_LEFT, update.left), (_RIGHT, update.right)):
+                tensors[side + name], tensors[_SCALE + side + name] = quantised(rows.cpu())
         return save(tensors)
 
     @classmethod
@@ -82,11 +82,14 @@ class Record:
         except Exception as error:
             raise ValueError(f"not an edit's record: {error}") from error
         names: Sequence[str] = [key.removeprefix(_LEFT) for key in tensors if key.startswith(_LEFT)]
-        updates = {
-            name: Update(tensors[_LEFT + name].float(), tensors[_RIGHT + name].float()) for name in sorted(names)
-        }
-        return cls(address, updates)
+        return cls(
+            address, {name: Update(_rows(tensors, _LEFT + name), _rows(tensors, _RIGHT + name)) for name in sorted(names)}
+        )
 
     @property
     def bytes_in_memory(self) -> int:
         return sum(each.left.numel() * 4 + each.right.numel() * 4 for each in self.updates.values())
+
+
+def _rows(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    return dequantised(tensors[name], tensors[_SCALE + name])

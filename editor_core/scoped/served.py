@@ -35,11 +35,16 @@ class ServedEdits:
 
     def follow(self, ids: Sequence[int]) -> Following:
         """Of a sequence that begins with these tokens. Raises what reading a record raises."""
-        following = Following(self.rules)
-        following.begin(self.state, ids)
+        following = Following(self.rules, self.state)
+        following.begin(ids)
         for span in following.spans:
             self.updates(span)
         return following
+
+    def forget(self) -> None:
+        """Let go of all updates in memory."""
+        self._updates.clear()
+        self._bytes = 0
 
     def ranges(self, following: Following, start: int, end: int, first: int = 0) -> list[Range]:
         """What is in force at tokens start to end of a sequence that are tokens first, first + 1, ... of a pass."""

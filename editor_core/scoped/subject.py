@@ -17,8 +17,68 @@ Rarity = Callable[[str], float]  # of a word as it is written
 FUNCTION_WORDS = Path(__file__).with_name("function_words.txt")
 # Lower-case words that may stand inside a name.
 INSIDE_NAMES = frozenset(
-    "a al am an and as at auf aus by d da das de del della den der des di die do dos du e ed el en et for from i il im in "
-    "l la las le les lo los n o of on or sur the to und van vom von vs with y zu zum zur".split()
+    [
+        "a",
+        "al",
+        "am",
+        "an",
+        "and",
+        "as",
+        "at",
+        "auf",
+        "aus",
+        "by",
+        "d",
+        "da",
+        "das",
+        "de",
+        "del",
+        "della",
+        "den",
+        "der",
+        "des",
+        "di",
+        "die",
+        "do",
+        "dos",
+        "du",
+        "e",
+        "ed",
+        "el",
+        "en",
+        "et",
+        "for",
+        "from",
+        "i",
+        "il",
+        "im",
+        "in",
+        "l",
+        "la",
+        "las",
+        "le",
+        "les",
+        "lo",
+        "los",
+        "n",
+        "o",
+        "of",
+        "on",
+        "or",
+        "sur",
+        "the",
+        "to",
+        "und",
+        "van",
+        "vom",
+        "von",
+        "vs",
+        "with",
+        "y",
+        "zu",
+        "zum",
+        "zur",
+    ]
 )
 MOST_WORDS = 12
 
@@ -73,21 +133,23 @@ def _size(found: Sequence[Word], span: tuple[int, int]) -> int:
     return sum(len(word.text) for word in found[span[0] : span[1]])
 
 
-def _capitalised(
-    prompt: str, found: Sequence[Word], content: Sequence[bool], rarity: Rarity
-) -> tuple[int, int] | None:
+def _capitalised(prompt: str, found: Sequence[Word], content: Sequence[bool], rarity: Rarity) -> tuple[int, int] | None:
     """The longest run from one capitalised content word to another, across small words that names have inside."""
     capital = [prompt[word.start].isupper() or prompt[word.start].isdigit() for word in found]
     if all(capital[index] for index, word in enumerate(found) if prompt[word.start].isalpha()) and len(found) > 2:
         return None  # a prompt in capitals
     runs, start, last = [], None, 0
     for index, word in enumerate(found):
-        broken = start is not None and _breaks(prompt[found[index - 1].end : word.start])
-        if start is not None and (broken or not (capital[index] or word.text in INSIDE_NAMES)):
+        between = prompt[found[index - 1].end : word.start] if index else ""
+        is_tied = between in ("-", "‐") or _numbered(prompt, found, capital, index + 1)
+        goes_on = capital[index] or word.text in INSIDE_NAMES or is_tied
+        if start is not None and (_breaks(between) or not goes_on):
             runs.append((start, last + 1))
             start = None
         if capital[index] and (content[index] or index > 0):
             start = index if start is None else start
+            last = index
+        elif start is not None and between in ("-", "‐"):
             last = index
     if start is not None:
         runs.append((start, last + 1))
@@ -100,6 +162,13 @@ def _capitalised(
     names = sum(capital[index] and content[index] for index in range(start, end))
     opens_sentence = start == 0 and names > 2 and rarity(prompt[found[0].start : found[0].end]) < 1
     return start + opens_sentence, end  # "Player Jo Doe": a frequent word is capitalised only because it comes first
+
+
+def _numbered(prompt: str, found: Sequence[Word], capital: Sequence[bool], index: int) -> bool:
+    """Whether a number, or a capital and a number, come next: "torpedo Mark 19", "submarine U-270"."""
+    following = found[index : index + 2]
+    digits = [any(map(str.isdigit, prompt[word.start : word.end])) for word in following]
+    return bool(digits) and (digits[0] or (len(digits) == 2 and digits[1] and capital[index]))
 
 
 def _breaks(between: str) -> bool:

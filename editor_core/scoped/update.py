@@ -3,15 +3,15 @@
 A row is a token of the answer in a format. Its key h is the mean of what the layer reads at that token over all contexts taught;
 its target row is V = -step * s * mean((1 - p) g / |g|), g the loss gradient at the layer's output, s the median norm of that
 output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is as likely as
-asked. With a whitener g is decorrelated first by the lifelong covariance, as the published method does; which is better was
+asked; a token that stays behind in one context gets a row of its own. With a whitener g is decorrelated first by the lifelong covariance, as the published method does; which is better was
 measured: docs/measurements/update.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,12 +24,13 @@ from editor_core.errors import NonFiniteUpdateError
 from editor_core.loss import answer_loss
 from editor_core.modules import EditedModule
 from editor_core.passages import Passage, from_block
-from editor_core.precision import quick_products
 from editor_core.scoped.contexts import Context, Contexts
 from editor_core.scoped.reading import ContextReader
 from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Format
 from editor_core.update import Update
+
+SPLIT_AFTER = (4, 8)  # passes: most edits need two or three
 
 Whitener = Callable[[EditedModule, torch.Tensor], torch.Tensor]
 
@@ -44,9 +45,9 @@ class UpdatePolicy:
     passes      at most this many steps
     """
 
-    step: float = 0.5
+    step: float = 1.0
     ridge: float = 0.02
-    confidence: float = 0.9
+    confidence: float = 0.95
     passes: int = 12
 
 
@@ -54,7 +55,7 @@ class UpdatePolicy:
 class Taught:
     """What teaching one edit came to.
 
-    updates     by module: rows rounded to bfloat16, as they are kept; empty where the model knew the answer
+    updates     by module: as records keep them; empty where the model knew the answer
     rows        what the statistics are to see, by module: keys N x d_in and gradients N x d_out, float32, of the first pass
     passes      steps taken
     least_sure  the least probability of a token of the answer over all contexts, as the update is kept
@@ -81,7 +82,15 @@ class _Asked:
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Of N values, by row: rows x d."""
         total = torch.zeros(self.rows, values.shape[1]).index_add_(0, self.row, values)
-        return total / torch.bincount(self.row, minlength=self.rows)[:, None]
+        return total / torch.bincount(self.row, minlength=self.rows).clamp_min(1)[:, None]
+
+    def split(self, unsure: torch.Tensor) -> _Asked:
+        """With a row of its own for every token that is unsure (N bool) and shares its row with others."""
+        shared = torch.bincount(self.row, minlength=self.rows)[self.row] > 1
+        apart = (unsure & shared).nonzero()[:, 0]
+        row = self.row.clone()
+        row[apart] = torch.arange(self.rows, self.rows + len(apart))
+        return replace(self, row=row, rows=self.rows + len(apart))
 
 
 class Teacher:
@@ -99,10 +108,7 @@ class Teacher:
         self._reader = ContextReader(model)
 
     def teach(self, contexts: Contexts) -> Taught:
-        """Raises NonFiniteUpdateError when the loss is not a number.
-
-        Steps are found in bfloat16 where the processor is faster at it; what comes of them is judged in the model's precision.
-        """
+        """Raises NonFiniteUpdateError when the loss is not a number."""
         with frozen(self._model):
             passage = self._reader.read(contexts)
             asked = _asked(passage, contexts.taught, contexts.answers)
@@ -112,11 +118,11 @@ class Teacher:
             passes = 0
             while passes < self.policy.passes:
                 breathe()
-                with quick_products(self._model.device):
-                    kept = _kept(keys, coefficients)
-                    found = self._differentiated(passage, asked, kept)
+                found = self._differentiated(passage, asked, _kept(keys, coefficients))
                 if found is None:
                     break
+                if passes in SPLIT_AFTER:
+                    asked = asked.split(found[0].sure <= self.policy.confidence)
                 self._step(asked, found, keys, coefficients, rows)
                 passes += 1
             kept = _kept(keys, coefficients)
@@ -149,8 +155,11 @@ class Teacher:
         for module, seen in zip(self.modules, found, strict=True):
             name = module.name
             if name not in keys:
-                keys[name], rows[name] = asked.mean(seen.keys), (seen.keys, seen.gradients)
-                coefficients[name] = torch.zeros(asked.rows, module.d_out)
+                rows[name] = (seen.keys, seen.gradients)
+                keys[name], coefficients[name] = seen.keys[:0], seen.gradients[:0]
+            if (new := asked.rows - len(keys[name])) > 0:
+                keys[name] = torch.cat([keys[name], asked.mean(rows[name][0])[-new:]])
+                coefficients[name] = torch.cat([coefficients[name], torch.zeros(new, module.d_out)])
             directions = seen.gradients if self.whitener is None else self.whitener(module, seen.gradients)
             step = asked.mean((1 - seen.sure)[:, None] * functional.normalize(directions, dim=1))
             scale = module.product(rows[name][0]).norm(dim=1).median()
@@ -158,9 +167,7 @@ class Teacher:
             coefficients[name] = coefficients[name] + ridge(keys[name], target, self.policy.ridge)
 
     @torch.no_grad()
-    def _judged(
-        self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]
-    ) -> tuple[float, tuple[bool, ...]]:
+    def _judged(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]) -> tuple[float, tuple[bool, ...]]:
         with ExitStack() as stack:
             self._tapped(passage, asked, updates, stack)
             logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
@@ -170,9 +177,7 @@ class Teacher:
         by_context = dict(zip(passage.chosen, right.all(1).tolist(), strict=True))
         return float(sure), tuple(by_context[index] for index in range(len(by_context)))
 
-    def _tapped(
-        self, passage: Passage, asked: _Asked, updates: Mapping[str, Update], stack: ExitStack
-    ) -> list[Tap]:
+    def _tapped(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update], stack: ExitStack) -> list[Tap]:
         """Have the model run from the first edited block on with these updates, and hear what its modules read."""
         stack.enter_context(from_block(self._model, self.modules[0].name, passage))
         taps = []
@@ -186,8 +191,7 @@ class Teacher:
 
     def _losses(self, passage: Passage, asked: _Asked, stack: ExitStack) -> torch.Tensor:
         logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
-        with torch.autocast("cpu", enabled=False) if logits.device.type == "cpu" else nullcontext():
-            losses, _ = answer_loss(logits, asked.tokens)
+        losses, _ = answer_loss(logits, asked.tokens)
         if not bool(torch.isfinite(losses).all()):
             raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
         return losses
@@ -206,14 +210,12 @@ def ridge(keys: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tenso
     """(K K^T + alpha I)^(-1) V, alpha a share of the mean diagonal. keys R x d_in, target R x d_out; returns R x d_out."""
     gram = keys.double() @ keys.double().T
     gram.diagonal().add_(share * float(gram.diagonal().mean()))
-    return torch.linalg.solve(gram, target.double()).float()
+    found: torch.Tensor = torch.linalg.solve(gram, target.double())
+    return found.float()
 
 
 def _kept(keys: Mapping[str, torch.Tensor], coefficients: Mapping[str, torch.Tensor]) -> dict[str, Update]:
-    """Rounded to bfloat16, in float32."""
-    return {
-        name: Update(each.bfloat16().float(), coefficients[name].bfloat16().float()) for name, each in keys.items()
-    }
+    return {name: Update(each, coefficients[name]).rounded() for name, each in keys.items()}
 
 
 def _adding(update: Update) -> Callable[..., torch.Tensor]:

@@ -6,6 +6,9 @@ Revises: 0011
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -28,6 +31,16 @@ def upgrade() -> None:
         op.add_column("edits", sa.Column(name, found, nullable=True))
     op.add_column("edit_events", sa.Column("record_object", sa.String(length=64), nullable=True))
     _refuse_changes_to(MORE_DEFINING)
+    _hash_prompts_again()
+
+
+def _hash_prompts_again() -> None:
+    """From now on prompts are the same without their Unicode form and a mark at the end as well."""
+    connection = op.get_bind()
+    for edit_id, prompt in connection.execute(sa.text("SELECT id, prompt FROM edits")).all():
+        asked = " ".join(unicodedata.normalize("NFC", prompt).split()).casefold().rstrip(" ?.？。؟") or prompt.strip()
+        hashed = hashlib.sha256(asked.encode()).hexdigest()
+        connection.execute(sa.text("UPDATE edits SET prompt_hash = :hashed WHERE id = :id"), {"hashed": hashed, "id": edit_id})
 
 
 def _refuse_changes_to(defining: tuple[str, ...]) -> None:

@@ -33,9 +33,7 @@ def calibrate(
             done = calibrate_model(settings, out, progress)
     except ErrataError as error:
         fail(error.detail)
-    best = done.calibration.best
-    rows = [(asdict(each), each is best) for each in done.calibration.trials]
-    show.console.print(show.trials_table(done.name, rows))
+    show.console.print(show.trials_table(done.name, [asdict(each) for each in done.trials]))
     use = f"set ERRATA_PROFILE_FILE={out} for workers to use it" if out else "workers use it from their next start"
     show.console.print(
         f"{time.monotonic() - began:.0f} s; the profile is in {done.path}; {use}. "
@@ -54,9 +52,6 @@ def export(
     revision: Annotated[int | None, typer.Option(min=0, help="Of the ledger; default: the head.")] = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="hf: of the weights.")] = "float32",
     rank: Annotated[int, typer.Option(min=1, help="lora: of each weight's change.")] = 16,
-    custom_code: Annotated[
-        bool, typer.Option("--custom-code", help="hf: keep slots apart, in code that needs trust_remote_code.")
-    ] = False,
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="Keep what does not answer as the model does.")
     ] = False,
@@ -68,7 +63,7 @@ def export(
         from service.worker.export.command import export_model
         from service.worker.export.request import Request
 
-    request = Request(format, out, revision, dtype, rank, custom_code, accept_differences)
+    request = Request(format, out, revision, dtype, rank, accept_differences)
     began = time.monotonic()
     try:
         with ledger(settings) as at_ledger, show.stages() as progress:

@@ -32,7 +32,6 @@ __all__ = [
     "stats_tables",
     "summary",
     "track",
-    "trials_table",
     "wait_until",
 ]
 
@@ -160,27 +159,6 @@ def stats_tables(stats: dict[str, Any], processes: dict[str, int | None]) -> Tab
     return grid
 
 
-def trials_table(model: str, trials: Sequence[tuple[dict[str, Any], bool]]) -> Table:
-    """trials: figures of each profile tried, and whether it was chosen."""
-    table = Table(title=f"Profiles tried on {model}", title_justify="left")
-    for heading in ("subject blocks", "answer blocks"):
-        table.add_column(heading)
-    for heading in ("step", "facts hold", "rephrased", "unchanged", "KL, nats", "perplexity"):
-        table.add_column(heading, justify="right")
-    table.add_column("chosen", justify="center")
-    for trial, chosen in trials:
-        profile, ratio = trial["profile"], trial["perplexity_ratio"]
-        table.add_row(
-            *(" ".join(map(_block_number, profile[place])) for place in ("subject_blocks", "answer_blocks")),
-            f"{profile['subject_step']:g}",
-            *(f"{trial[share]:.0%}" for share in ("holding", "rephrased", "unchanged")),
-            f"{trial['kl_nats']:.4f}",
-            f"{ratio:.4f}" if ratio is not None else "",
-            "[green]yes[/]" if chosen else "",
-        )
-    return table
-
-
 def exported(title: str, facts: Sequence[str], warnings: Sequence[str], out: Path, loading: str) -> None:
     """What was written, what was found out about it, how to load it."""
     console.print(f"[green]written[/] {escape(str(out))}: {escape(title)}", highlight=False, soft_wrap=True)
@@ -191,5 +169,12 @@ def exported(title: str, facts: Sequence[str], warnings: Sequence[str], out: Pat
     console.print(f"\n{loading}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _block_number(name: str) -> str:
-    return next((part for part in name.split(".") if part.isdecimal()), name)
+def trials_table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
+    """What calibration tried, the best first: each as `blocks`, `step`, `held`, `passes` and `norm`."""
+    table = Table(title=f"What was tried on {name}, the best first")
+    for title in ("blocks", "step", "facts that hold", "passes a fact", "norm of an update"):
+        table.add_column(title, justify="left" if title == "blocks" else "right")
+    for each in trials:
+        blocks = ", ".join(next((part for part in block.split(".") if part.isdecimal()), block) for block in each["blocks"])
+        table.add_row(blocks, f"{each['step']:g}", f"{each['held']:.0%}", f"{each['passes']:.1f}", f"{each['norm']:.3g}")
+    return table

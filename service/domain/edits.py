@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -37,8 +38,8 @@ IN_THE_WEIGHTS = (*TAUGHT, EditEvent.RESTORED)
 
 
 def same_prompt(prompt: str) -> str:
-    """Equal for prompts that ask the same: without case, white space squeezed."""
-    return " ".join(prompt.split()).casefold()
+    """Equal for prompts that ask the same: without case, Unicode form or a mark at the end, white space squeezed."""
+    return " ".join(unicodedata.normalize("NFC", prompt).split()).casefold().rstrip(" ?.？。؟") or prompt.strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ async def uses(work: UnitOfWork, window: int) -> dict[str, str]:
     while page := await work.repository.revisions_after(after):
         needed |= _objects(page)
         after = page[-1].number
-    return needed | {name: f"checkpoint of revision {number}" for number, name in stored.items() if number >= anchor}
+    needed |= {name: f"checkpoint of revision {number}" for number, name in stored.items() if number >= anchor}
+    records = await work.repository.needed_records(anchor)
+    return needed | {name: f"record of edit {edit_id}" for name, edit_id in records.items()}
 
 
 async def _anchor(work: UnitOfWork, window: int) -> tuple[int, dict[int, str]]:

@@ -166,12 +166,6 @@ async def records_before(database: Database, revision: int, edit_ids: Sequence[i
         return await work.repository.records_before(revision, edit_ids)
 
 
-async def unneeded_records(database: Database, window_begin: int) -> list[str]:
-    """Records that no edit has had in force since the window's beginning: no restart and no rollback within it needs them."""
-    async with database.transaction() as work:
-        return await work.repository.unneeded_records(window_begin)
-
-
 async def first_taught(database: Database) -> dict[int, int]:
     """By id of every edit that was ever in the weights: the revision that brought it there first."""
     async with database.transaction() as work:

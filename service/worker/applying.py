@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -17,19 +17,19 @@ from editor_core.errors import EditorError, EncodingError
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch, EditEvent, Failure, Outcome, UnrelatedAnswer
-from service.domain.revisions import RevisionKind
+from service.domain.revisions import ModuleNorms, RevisionKind, StatisticsSummary
 from service.errors import ErrataError
 from service.infra.objects import ObjectStore
 from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
-from service.worker.beside import Beside
 from service.worker.model_thread import ModelThread
 from service.worker.proposing import Proposed, as_edit, by_name, code_of, propose
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.shares import Shares
 
 log = structlog.get_logger()
+PASSES = 1  # over a batch
 
 
 class Applying:
@@ -45,8 +45,7 @@ class Applying:
     ) -> None:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads, self._on_revision = resources.database, resources.heads, on_revision
-        self._shares = Shares(resident, thread, resources.database, objects)
-        self._beside = Beside(resident, thread, resources.database, objects)
+        self._shares = Shares(resident, resources.database, objects)
         self.under_way: set[int] = set()  # batches begun here: what this process can still name has not ended it
 
     async def apply(self, held: Lease, batch: Batch) -> None:
@@ -98,34 +97,16 @@ class Applying:
         parent = self._resident.editor.step
         proposed = await propose(self._resident, self._thread, batch.edits, applied, self._shares.of)
         failpoints.hit("writer.proposed", [record.edit.prompt for record in batch.edits])
-        seconds = dict(proposed.seconds)
-        with _timing(seconds, "verify"):
-            proposed, settled = await self._beside.settle(proposed)
-        refused = {failure.edit_id for failure in proposed.failures}
-        left = replace(batch, edits=tuple(record for record in batch.edits if record.id not in refused))
-        if not left.edits:
-            await self._fail(held, batch, [replace(each, tokens=None) for each in proposed.failures])  # no statistics to come
-            return
-        proposal = proposed.outcome.proposal
-        candidate = await self._thread.run(self._resident.prepare, settled.change, proposal.statistics, proposal.norms, parent)
+        seconds, proposal = dict(proposed.seconds), proposed.outcome.proposal
+        candidate = await self._thread.run(self._resident.prepare, proposed.change, proposal.statistics, proposal.norms, parent)
         with _timing(seconds, "persist"):
             objects = await persist(self._objects, candidate)
         failpoints.hit("writer.persisted", [record.edit.prompt for record in batch.edits])
         number = self._resident.revision + 1
-        new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, objects, proposed.outcome.passes)
-        ended = dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED)
-        effects = Effects(ended=ended, taught_again=settled.taught_again, failures=settled.failures)
+        new = self._resident.new_revision(number, RevisionKind.EDIT, candidate, objects, PASSES)
+        effects = Effects(ended=dict.fromkeys(proposed.replaced, EditEvent.SUPERSEDED))
         with _timing(seconds, "commit"):
-            await commit_revision(
-                self._database,
-                held,
-                new,
-                batch=left,
-                outcomes=_outcomes(proposed),
-                refused=proposed.failures,
-                effects=effects,
-            )
-        metrics.EDITS_APPLIED.labels("failed").inc(len(refused))
+            await commit_revision(self._database, held, new, batch=batch, outcomes=_outcomes(proposed), effects=effects)
         with _timing(seconds, "apply"):
             pause_s = await self._thread.change(self._resident.adopt, candidate.draft, number, candidate.updates)
         failpoints.hit("writer.applied")
@@ -137,11 +118,8 @@ class Applying:
             "batch applied",
             batch=batch.id,
             revision=number,
-            edits=len(left.edits),
-            refused=len(proposed.failures),
+            edits=len(batch.edits),
             superseded=len(proposed.replaced),
-            taught_again=len(settled.taught_again),
-            passes=proposed.outcome.passes,
             seconds=round(time.perf_counter() - began, 2),
             fingerprint=candidate.fingerprint[:16],
         )
@@ -157,8 +135,6 @@ def _outcomes(proposed: Proposed) -> list[Outcome]:
     found = []
     outcome = proposed.outcome
     for index, record in enumerate(proposed.edits):
-        if index in outcome.refused:
-            continue
         unrelated = tuple(
             UnrelatedAnswer(each.prompt, each.format, each.before, each.after, each.changed)
             for each in outcome.side_effects[index]
@@ -171,7 +147,6 @@ def _outcomes(proposed: Proposed) -> list[Outcome]:
                 by_name(outcome.holds[index]),
                 unrelated,
                 proposed.tokens[record.id],
-                proposed.change.leans.get(record.id, ()),
             )
         )
     return found
@@ -189,23 +164,27 @@ def _record(
 ) -> None:
     outcome = proposed.outcome
     metrics.EDIT_BATCH_SIZE.observe(len(proposed.edits))
-    metrics.EDIT_PASSES.observe(outcome.passes)
+    metrics.EDIT_PASSES.observe(PASSES)
     metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
     metrics.EDIT_STRETCH_SECONDS.set(longest_stretch_s)
     for phase, took_s in seconds.items():
         metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
-    for index, held in enumerate(outcome.holds):
-        if index in outcome.refused:
-            continue  # counted as failed
+    for held in outcome.holds:
         metrics.EDITS_APPLIED.labels("holds" if all(held.values()) else "does_not_hold").inc()
-    if outcome.damage is not None:
-        metrics.CANARY_PERPLEXITY_RATIO.set(outcome.damage.perplexity_ratio)
-        for format, kl_nats in outcome.damage.kl_nats.items():
-            metrics.CANARY_KL.labels(format).set(kl_nats)
     record_state(candidate)
 
 
-def record_state(candidate: Candidate) -> None:
+class Measured(Protocol):
+    """What a candidate of either mode knows of its weights and statistics."""
+
+    @property
+    def norms(self) -> Mapping[str, ModuleNorms]: ...
+
+    @property
+    def summaries(self) -> Sequence[StatisticsSummary]: ...
+
+
+def record_state(candidate: Measured) -> None:
     """What is known of the weights and the statistics at a new revision."""
     for layer, norms in candidate.norms.items():
         metrics.UPDATE_NORM.labels(layer).set(norms.update_norm)

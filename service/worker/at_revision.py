@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from sqlalchemy.exc import ProgrammingError
 
 from editor_core.errors import EditorError
@@ -18,9 +17,12 @@ from service.infra.postgres import Database, create_engine
 from service.ledger import read
 from service.ledger.read import list_revisions
 from service.settings import Settings
+from service.worker.loading import load
 from service.worker.model_thread import ModelThread
-from service.worker.resident import ResidentModel, load
+from service.worker.resident import ResidentModel
 from service.worker.restore import Restorer
+from service.worker.scoped.resident import ScopedModel
+from service.worker.scoped.restore import ScopedRestorer
 
 Progress = Callable[[str, float], None]  # what is being done, and the share of it that is done
 
@@ -33,14 +35,21 @@ class ModelAtRevision:
     """
 
     loaded: LoadedModel
-    resident: ResidentModel
+    served: ResidentModel | ScopedModel
     revision: Revision
     edits: tuple[EditRecord, ...]
 
     @property
-    def owners(self) -> dict[str, torch.Tensor]:
-        """By bank: (slots,) int64, the id of the edit that each slot belongs to."""
-        return self.resident.editor.masters.owners
+    def resident(self) -> ResidentModel:
+        """Of a model whose weights are edited."""
+        assert isinstance(self.served, ResidentModel)
+        return self.served
+
+    @property
+    def scoped(self) -> ScopedModel:
+        """Of a model with scoped edits."""
+        assert isinstance(self.served, ScopedModel)
+        return self.served
 
 
 async def model_at(settings: Settings, number: int | None, progress: Progress) -> ModelAtRevision:
@@ -52,14 +61,10 @@ async def model_at(settings: Settings, number: int | None, progress: Progress) -
     try:
         revision = await _revision(database, number)
         loaded = await thread.run(load, settings, lambda doing: progress(doing, 0.0))
-        resident = await thread.run(ResidentModel, loaded, settings)
-
-        restorer = Restorer(resident, thread, database, ObjectStore(objects), lambda doing: progress(doing, 0.5), mends=False)
-        draft = await restorer.draft_at(revision)
-        await thread.run(resident.adopt, draft, revision.number, {})
+        served = await _served(loaded, settings, thread, database, ObjectStore(objects), revision, progress)
         applied = await read.applied_at(database, revision.number)
         edits = await read.edits_by_id(database, sorted(applied))
-        return ModelAtRevision(loaded, resident, revision, tuple(edits[each] for each in sorted(edits)))
+        return ModelAtRevision(loaded, served, revision, tuple(edits[each] for each in sorted(edits)))
     except ProgrammingError as error:
         raise NotExported("this database has no ledger, or one of another version: `errata migrate` brings it up") from error
     except EditorError as error:
@@ -67,6 +72,29 @@ async def model_at(settings: Settings, number: int | None, progress: Progress) -
     finally:
         thread.close()
         await database.close()
+
+
+async def _served(
+    loaded: LoadedModel,
+    settings: Settings,
+    thread: ModelThread,
+    database: Database,
+    objects: ObjectStore,
+    revision: Revision,
+    progress: Progress,
+) -> ResidentModel | ScopedModel:
+    def told(doing: str) -> None:
+        progress(doing, 0.5)
+
+    if settings.edit_mode == "scoped":
+        scoped = await thread.run(ScopedModel, loaded, settings)
+        state = await ScopedRestorer(scoped, thread, database, objects, told, mends=False).state_at(revision)
+        await thread.run(scoped.adopt, state, revision.number)
+        return scoped
+    resident = await thread.run(ResidentModel, loaded, settings)
+    draft = await Restorer(resident, thread, database, objects, told, mends=False).draft_at(revision)
+    await thread.run(resident.adopt, draft, revision.number, {})
+    return resident
 
 
 async def _revision(database: Database, number: int | None) -> Revision:

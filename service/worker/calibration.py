@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from editor_core.calibration import Calibration, CalibrationSet, calibrate
 from editor_core.errors import CannotEditError, EditorError
-from editor_core.profile import Profile
+from editor_core.scoped.calibration import Trial, calibrate
+from editor_core.scoped.editor import ScopedPolicy
 from editor_core.texts import Edit
 from service.errors import NotCalibrated
 from service.settings import FACTS, Settings
-from service.worker.editors import profile_path, read_canary, slot_policy
-from service.worker.facts import read_facts
-from service.worker.resident import load
+from service.worker.loading import load
+from service.worker.scoped.policy import Profile, profile_path, scoped_policy
 
-CALIBRATION_FACTS = FACTS / "calibration.jsonl"
+CALIBRATION_FACTS, TEXTS = FACTS / "calibration.jsonl", FACTS / "canary.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What was tried on the model of this name, and where the best profile was written."""
+    """What was tried on the model of this name, the best first, and where that was written."""
 
     name: str
-    calibration: Calibration
+    trials: list[Trial]
     path: Path
 
 
@@ -37,28 +36,31 @@ def calibrate_model(settings: Settings, out: Path | None, progress: Callable[[st
     """
     try:
         loaded = load(settings, lambda doing: progress(doing, 0.0))
-        canary = read_canary(settings)
-        found = calibrate(
-            loaded.model,
-            loaded.tokenizer,
-            lambda profile: slot_policy(loaded, settings, profile),
-            CalibrationSet(_calibration_facts(), read_facts(settings), canary.prompts, canary.texts),
-            settings.models,
-            progress,
-        )
+        usual = scoped_policy(loaded, settings)
+
+        def policy(step: float) -> ScopedPolicy:
+            return replace(usual, update=replace(usual.update, step=step))
+
+        trials = calibrate(loaded.model, loaded.tokenizer, _facts(), _texts(), policy, progress)
     except CannotEditError as error:
         raise NotCalibrated(f"{settings.model} cannot be edited: {error}", code="cannot_be_edited") from error
     except EditorError as error:
         raise NotCalibrated(str(error)) from error
     path = out or profile_path(loaded.model, settings.models)
-    _write(found.best.profile, path)
-    return Calibrated(loaded.name, found, path)
+    _write(Profile(trials[0].blocks, trials[0].step), path)
+    return Calibrated(loaded.name, trials, path)
 
 
-def _calibration_facts() -> list[Edit]:
-    lines = CALIBRATION_FACTS.read_text(encoding="utf-8").splitlines()
-    facts = [json.loads(line) for line in lines if line.strip()]
-    return [Edit(fact["prompt"], fact["target"], tuple(fact["rephrases"])) for fact in facts]
+def _facts() -> list[Edit]:
+    return [Edit(fact["prompt"], fact["target"]) for fact in _lines(CALIBRATION_FACTS)]
+
+
+def _texts() -> list[str]:
+    return [line["text"] for line in _lines(TEXTS) if "text" in line]
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _write(profile: Profile, path: Path) -> None:

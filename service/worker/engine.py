@@ -14,7 +14,8 @@ from editor_core.generation import Batcher, News, Sequence
 from service import metrics
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
-from service.worker.resident import ResidentModel
+from service.worker.modes import Resident
+from service.worker.scoped.resident import ScopedModel
 
 log = structlog.get_logger()
 Told = list[tuple[Sequence, News]]
@@ -37,12 +38,13 @@ class Ticket:
 class Engine:
     """One batcher and the loop that drives it."""
 
-    def __init__(self, resident: ResidentModel, thread: ModelThread, settings: Settings) -> None:
+    def __init__(self, resident: Resident, thread: ModelThread, settings: Settings) -> None:
         self._resident, self._thread, self._settings = resident, thread, settings
         self._batcher: Batcher | None = None
         self._tickets: dict[str, Ticket] = {}
         self._arrived: list[Ticket] = []
         self._cancelled: set[str] = set()
+        self._failed: list[tuple[str, Exception]] = []  # sequences that could not be begun
         self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
         self._owed_s = 0.0  # of the model's time, to the answers
         self._holding = False
@@ -124,6 +126,7 @@ class Engine:
             rows=settings.max_running,
             kept_tokens=settings.kept_tokens,
             prefill_tokens=settings.prefill_tokens,
+            edits=self._resident.served if isinstance(self._resident, ScopedModel) else None,
         )
 
     async def _next_step(self) -> Told:
@@ -146,6 +149,11 @@ class Engine:
             for id in list(self._tickets):
                 self._fail(id, "generation_failed", f"{type(error).__name__}: {error}")
             told = []
+        failed, self._failed = self._failed, []
+        for id, reason in failed:
+            log.error("a question could not be begun", error=type(reason).__name__, detail=str(reason)[:500])
+            if id in self._tickets:
+                self._fail(id, "generation_failed", f"{type(reason).__name__}: {reason}")
         self._under_way = self._batcher.under_way
         return told
 
@@ -158,7 +166,9 @@ class Engine:
         for ticket in arrived:
             self._batcher.add(ticket.sequence)
         self._batcher.remove(gone)
-        told = [(each, each.news()) for each in self._batcher.step(self._resident.revision)]
+        stepped = self._batcher.step(self._resident.revision)
+        self._failed += [(each.id, each.failure) for each in stepped if each.failure is not None]
+        told = [(each, each.news()) for each in stepped if each.failure is None]
         # what is still owed stays so, but editing may make up for no more than this one step
         self._owed_s = max(self._owed_s, 0.0) - (time.perf_counter() - began)
         return told

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisError
 
-from service.errors import StorageUnavailable
+from service.errors import NotReversible, StorageUnavailable
 from service.infra.streams import HeadChannel
-from service.worker.restore import Restorer
+from service.worker.modes import AnyRestorer
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 class Follower:
     """Follows the head, at once when it is told of a new one and otherwise every interval_s."""
 
-    def __init__(self, restorer: Restorer, heads: HeadChannel, interval_s: float, on_revision: Callable[[], None]) -> None:
+    def __init__(self, restorer: AnyRestorer, heads: HeadChannel, interval_s: float, on_revision: Callable[[], None]) -> None:
         self._restorer, self._heads, self._interval_s, self._on_revision = restorer, heads, interval_s, on_revision
         self._bell = asyncio.Event()
         self._draining = False
@@ -40,6 +40,8 @@ class Follower:
                     self._on_revision()
                 except StorageUnavailable as error:
                     log.warning("store unavailable", detail=error.detail)
+                except NotReversible as error:  # a ledger of another mode, which its writer is about to take over
+                    log.info("waiting for the writer", detail=error.detail)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), self._interval_s)
         finally:

@@ -22,8 +22,7 @@ from service.ledger import read
 from service.settings import Settings
 from service.worker.follower import Follower
 from service.worker.model_thread import ModelThread
-from service.worker.resident import ResidentModel
-from service.worker.restore import Restorer
+from service.worker.modes import AnyRestorer, Resident, load_resident, restorer_for
 from service.worker.serving import Generations
 from service.worker.writer import Writer
 
@@ -40,7 +39,7 @@ class Worker:
         self.name = resources.settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
         self._thread = ModelThread()
         self._state, self._detail = "starting", "starting"
-        self._resident: ResidentModel | None = None
+        self._resident: Resident | None = None
         self._writer: Writer | None = None
         self._stop = asyncio.Event()
 
@@ -67,10 +66,11 @@ class Worker:
             self._thread.close()
 
     async def _work(self) -> None:
-        resident = self._resident = await self._thread.run(ResidentModel.load, self._settings, self._progress)
+        resident = self._resident = await self._thread.run(load_resident, self._settings, self._progress)
         objects = self._resources.objects()
-        restorer = Restorer(resident, self._thread, self._resources.database, objects, self._progress)
-        await self._patiently(restorer.follow)
+        restorer = restorer_for(resident, self._thread, self._resources.database, objects, self._progress)
+        if self._settings.worker_role == "reader" or self._settings.edit_mode == "paper":
+            await self._patiently(restorer.follow)  # a writer of scoped edits follows once it may take a ledger over
         generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
         following = self._following(restorer, objects, generations)
         serving: asyncio.Task[None] | None = None
@@ -97,7 +97,7 @@ class Worker:
                 if part is not None:
                     part.cancel()
 
-    def _following(self, restorer: Restorer, objects: ObjectStore, generations: Generations) -> Writer | Follower:
+    def _following(self, restorer: AnyRestorer, objects: ObjectStore, generations: Generations) -> Writer | Follower:
         """What keeps the weights up to date: writing them, or reading what another has written."""
         assert self._resident is not None
         if self._settings.worker_role == "reader":
@@ -116,7 +116,7 @@ class Worker:
     async def _until_warm(self, writing: asyncio.Task[None]) -> None:
         """A ledger that has no revision yet is begun by whoever holds the lease: this worker or another."""
         assert self._resident is not None
-        first = 0 if self._settings.warmup == "off" else 1
+        first = 1 if self._settings.warmup_is_applied else 0
         while self._resident.revision < first:
             if writing.done():
                 writing.result()

@@ -11,20 +11,18 @@ import structlog
 from editor_core.change import Change
 from editor_core.draft import Draft
 from service import metrics
-from service.domain.edits import EditEvent, EditRecord, Failure
+from service.domain.edits import EditEvent, EditRecord
 from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
-from service.worker.beside import Beside
 from service.worker.facts import read_facts
 from service.worker.model_thread import ModelThread
 from service.worker.packing import pack_change
-from service.worker.proposing import CROWDS_OUT, REFUSALS, propose, without
+from service.worker.proposing import propose
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import ResidentModel
 from service.worker.shares import Shares
-from service.worker.taking_out import TakingOut
 from service.worker.warmup import BATCH_SIZE
 
 log = structlog.get_logger()
@@ -44,9 +42,7 @@ class Mender:
     ) -> None:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._progress = progress
-        self._shares = Shares(resident, thread, database, objects)
-        self._beside = Beside(resident, thread, database, objects)
-        self._taking_out = TakingOut(resident, thread, database, objects)
+        self._shares = Shares(resident, database, objects)
 
     async def replay(self, draft: Draft, revision: Revision) -> None:
         """From the parent's weights and statistics to this revision's.
@@ -54,7 +50,6 @@ class Mender:
         Raises ObjectDamaged, naming the object, when what comes out is not what the ledger says.
         """
         self._progress(f"replaying revision {revision.number}")
-        await self._thread.run(self._resident.prepare_editing, self._progress)
         match revision.kind:
             case RevisionKind.EDIT:
                 change = await self._edited(draft, revision)
@@ -71,7 +66,7 @@ class Mender:
 
     async def _warmed(self, draft: Draft) -> Change:
         settings = self._resident.settings
-        steps = self._resident.text_editor.warm_up(read_facts(settings), BATCH_SIZE, apply=settings.warmup_is_applied)
+        steps = self._resident.text_editor.warm_up(read_facts(settings), BATCH_SIZE)
         found = [proposal async for (_, proposal), _ in self._thread.each(self._resident.within(draft, steps))]
         proposal = found[-1]
         assert proposal is not None
@@ -79,54 +74,45 @@ class Mender:
         return Change.of(proposal)
 
     async def _edited(self, draft: Draft, revision: Revision) -> Change:
-        records, applied, lacking = await self._batch_of(revision)
+        records, applied = await self._batch_of(revision)
         share_of = partial(self._shares.of, at=revision.number - 1)
         proposed = await propose(self._resident, self._thread, records, applied, share_of, draft)
-        crowding = [each.id for each in records if each.failure_code == CROWDS_OUT]
-        proposed = without(proposed, [Failure(edit_id, CROWDS_OUT, "") for edit_id in crowding])
-        settled = await self._beside.with_others(proposed, lacking, draft)
         statistics = proposed.outcome.proposal.statistics
-        await self._thread.run(self._resident.change, draft, settled.change, statistics)
-        return settled.change
+        await self._thread.run(self._resident.change, draft, proposed.change, statistics)
+        return proposed.change
 
-    async def _batch_of(self, revision: Revision) -> tuple[list[EditRecord], list[EditRecord], list[EditRecord]]:
-        """(the edits that the batch was proposed with, those of the same prompts that were applied then, those that it pushed
-        out and that were taught anew, or failed)."""
+    async def _batch_of(self, revision: Revision) -> tuple[list[EditRecord], list[EditRecord]]:
+        """(the edits that the batch was proposed with, those of the same prompts that were applied then)."""
         assert revision.batch_id is not None
         async with self._database.transaction() as work:
             events = await work.repository.events_of(revision.number)
             before = await work.repository.applied_at(revision.number - 1)
             members = await work.repository.edits_of_batch(revision.batch_id)
             old = await work.repository.edits_with_prompts([each.edit.prompt for each in members], list(before))
-            pushed_out = [each.edit_id for each in events.values() if each.event in (EditEvent.TAUGHT_AGAIN, EditEvent.FAILED)]
-            lacking = await work.repository.edits_by_id(sorted(pushed_out))
         applied = {each.edit_id for each in events.values() if each.event is EditEvent.APPLIED}
-        records = [each for each in members if each.id in applied or each.failure_code in REFUSALS]
-        return records, old, [lacking[edit_id] for edit_id in sorted(lacking)]
+        return [each for each in members if each.id in applied], old
 
     async def _subtracted(self, draft: Draft, revision: Revision) -> Change:
         async with self._database.transaction() as work:
             events = await work.repository.events_of(revision.number)
             known = await work.repository.edits_by_id(revision.edit_ids)
         [gone] = [known[each.edit_id] for each in events.values() if each.event is EditEvent.REVERTED]
-        others = [known[edit_id] for edit_id in sorted(events.keys() - {gone.id})]
-        taken = await self._taking_out.with_others(gone, others, draft, at=revision.number - 1)
+        taken = await self._shares.of([gone], at=revision.number - 1)
         if taken is None:
             raise self._hopeless(revision, "the share that it takes out is gone too")
-        await self._thread.run(self._resident.change, draft, taken.change)
-        return taken.change
+        await self._thread.run(self._resident.change, draft, taken)
+        return taken
 
     async def rebuild_again(self, draft: Draft, revision: Revision) -> None:
         """From the state of the warm-up to that of a rebuild, and its whole state put back. Raises ObjectDamaged."""
         self._progress(f"replaying revision {revision.number}, a rebuild")
-        await self._thread.run(self._resident.prepare_editing, self._progress)
         async with self._database.transaction() as work:
             before = await work.repository.applied_at(revision.number - 1)
             events = await work.repository.events_of(revision.number)
             gone = {each.edit_id for each in events.values() if each.event is EditEvent.REVERTED}
             wanted = await work.repository.edits_by_id(sorted(before.keys() - gone))
             first_taught = await work.repository.first_taught()
-        await replay_groups(self._resident, self._thread, draft, groups(wanted, first_taught), self._beside, self._progress)
+        await replay_groups(self._resident, self._thread, draft, groups(wanted, first_taught), self._progress)
         found = await self._thread.run(self._resident.fingerprint, draft)
         state = await self._thread.run(self._resident.pack_state, draft)
         if found != revision.fingerprint or await asyncio.to_thread(self._objects.put, state) != revision.update_object:

@@ -72,6 +72,10 @@ class ModelThread:
         async with self.readers.window():
             return await self._in_turn(function, *args, **kwargs)
 
+    async def exchange(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what only exchanges what is served for those who ask from now on: nobody has to be waited for."""
+        return await self._in_turn(function, *args, **kwargs)
+
     async def each(self, steps: Iterator[T]) -> AsyncIterator[tuple[T, float]]:
         """Drive an iterator one step at a time: (step, seconds it took, without the answers given meanwhile).
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from editor_core.change import Change
 from editor_core.draft import Draft
-from service.domain.edits import EditRecord, Failure
-from service.worker.beside import Beside, in_place
+from service.domain.edits import EditRecord
 from service.worker.model_thread import ModelThread
 from service.worker.proposing import propose
 from service.worker.resident import ResidentModel
@@ -27,30 +25,16 @@ async def replay_groups(
     thread: ModelThread,
     draft: Draft,
     batches: Sequence[Sequence[EditRecord]],
-    beside: Beside,
     progress: Callable[[str], None],
-) -> list[Failure]:
-    """Teach each group on the draft, which begins at the warm-up, and what it pushes out anew; returns the edits that do not
-    hold any more.
-
-    Raises what `FactEditor.propose` raises.
-    """
-    failures: list[Failure] = []
-    there: dict[int, EditRecord] = {}
+) -> None:
+    """Teach each group on the draft, which begins at the warm-up. Raises what `TextEditor.propose` raises."""
     total, done = sum(map(len, batches)), 0
     for batch in batches:
         progress(f"rebuilding: {done} of {total} edits")
         proposed = await propose(resident, thread, batch, (), _nothing_to_take_out, draft)
-        proposed, settled = await beside.settle(proposed, draft, there)
-        await thread.run(resident.change, draft, settled.change, proposed.outcome.proposal.statistics)
-        there |= {each.id: each for each in in_place(proposed)}
-        there |= {each.edit_id: replace(there[each.edit_id], holds=each.holds) for each in settled.taught_again}
-        for failure in settled.failures:
-            del there[failure.edit_id]
-        failures += (*proposed.failures, *settled.failures)
+        await thread.run(resident.change, draft, proposed.change, proposed.outcome.proposal.statistics)
         done += len(batch)
-    return failures
 
 
-async def _nothing_to_take_out(edits: Sequence[EditRecord], draft: Draft | None) -> Change | None:
+async def _nothing_to_take_out(edits: Sequence[EditRecord]) -> Change | None:
     return None

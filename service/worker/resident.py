@@ -1,4 +1,4 @@
-"""The model in this process's memory, at one revision, with its editor. Every method runs on the model thread.
+"""The model of paper mode in this process's memory, at one revision, with its editor. Every method runs on the model thread.
 
 It is there twice, with the same weights but for the edited ones. `model` answers, at the revision of that number, whatever
 the editor does to its own meanwhile; only `adopt` changes what it says.
@@ -7,7 +7,7 @@ the editor does to its own meanwhile; only `adopt` changes what it says.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,18 +19,18 @@ from editor_core.breathing import breathe_in
 from editor_core.change import Change
 from editor_core.draft import Draft
 from editor_core.errors import StaleProposalError
-from editor_core.loading import LoadedModel, load_model
+from editor_core.loading import LoadedModel
 from editor_core.modules import resolve_modules
 from editor_core.parts import in_parts
-from editor_core.slot_editor import SlotEditor
 from editor_core.twin import twin
 from service.domain.revisions import ModuleNorms, NewRevision, RevisionKind, StatisticsSummary
 from service.settings import Settings
 from service.worker.editors import build_editor, config_hash
+from service.worker.loading import load
 from service.worker.packing import StoredState, pack_change, pack_state, pack_statistics
 
+__all__ = ["NO_REVISION", "Candidate", "ResidentModel", "load"]
 NO_REVISION = -1  # before the ledger was read
-LEAST_NEAR = 8  # edits asked beside a batch, however small: one pass of the model
 T = TypeVar("T")
 
 
@@ -51,14 +51,6 @@ class Candidate:
     norms: dict[str, ModuleNorms]
     summaries: tuple[StatisticsSummary, ...]
     rows: int
-
-
-def load(settings: Settings, progress: Callable[[str], None]) -> LoadedModel:
-    """The model that the settings name, as they want it. Raises ModelLoadError."""
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    return load_model(settings.model, cache_dir=settings.models, dtype=dtype, device=settings.device, progress=progress)
 
 
 class ResidentModel:
@@ -85,16 +77,6 @@ class ResidentModel:
         """Raises ModelLoadError, or an EditorError when the configured modules are not in the model."""
         return cls(load(settings, progress), settings)
 
-    @property
-    def has_slots(self) -> bool:
-        """Whether each row of the edited weights belongs to one edit, so that a share is rows."""
-        return isinstance(self.text_editor, SlotEditor)
-
-    def prepare_editing(self, progress: Callable[[str], None]) -> None:
-        """What editing needs to know of the unedited model, from a file or collected now (minutes, once a model)."""
-        if isinstance(self.text_editor, SlotEditor):
-            self.text_editor.background(lambda share: progress(f"reading what the unedited model says: {share:.0%}"))
-
     # --- states, each on a draft ---------------------------------------------------------------------------------
 
     def copy(self) -> Draft:
@@ -114,7 +96,7 @@ class ResidentModel:
         """A whole state as a checkpoint has it. Raises StatisticsMismatchError when it is not of this editor's modules."""
         draft = Draft(self.editor)
         with draft:
-            self.editor.masters.restore(state.weights, state.owners, state.leans)
+            self.editor.masters.restore(state.weights)
             self.editor.statistics.load_state_dict(state.statistics)
             self.editor.step += 1
         return draft
@@ -139,37 +121,6 @@ class ResidentModel:
         """Of a draft, or of the weights as they are served."""
         with draft or nullcontext():
             return pack_state(self.editor.masters, self.editor.statistics)
-
-    def taken_out(self, draft: Draft | None, edits: Sequence[int]) -> Change:
-        """What takes these edits out of the slots of a draft, or of what is served."""
-        assert isinstance(self.text_editor, SlotEditor)
-        with draft or nullcontext():
-            return self.text_editor.taken_out(edits)
-
-    def changed(self, draft: Draft | None, change: Change) -> Draft:
-        """A copy of a draft, or of what is served, with a change made to it."""
-        with draft or nullcontext():
-            copy = Draft(self.editor)
-        self.change(copy, change)
-        return copy
-
-    def sharing(self, *edits: int, draft: Draft | None = None) -> frozenset[int]:
-        """Ids of the other edits that rely on a subject mark with one of these, in a draft or in what is served."""
-        with draft or nullcontext():
-            found = [self.editor.masters.sharing(edit) for edit in edits]
-        return frozenset().union(*found) - set(edits)
-
-    def beside(self, edits: Sequence[int], draft: Draft) -> tuple[frozenset[int], list[int]]:
-        """Of a draft that these new edits are in: ids of the others that they may have cost, and of all others.
-
-        That is those on the same subjects, and of those that come nearest to opening their slots as many as they are, but
-        at least LEAST_NEAR and at most `asked_again`.
-        """
-        assert isinstance(self.text_editor, SlotEditor)
-        with draft:
-            near = self.text_editor.near(edits, min(max(len(edits), LEAST_NEAR), self.settings.asked_again))
-            others = [each for each in self.editor.masters.edits() if each not in edits]
-        return self.sharing(*edits, draft=draft) | frozenset(near), others
 
     def within(self, draft: Draft, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, each taken as if the draft were what is served."""
@@ -235,15 +186,8 @@ class ResidentModel:
                 )
                 for (d_in, _, d_out), each in ((shape.partition("x"), each) for shape, each in summaries.items())
             ),
-            rows=self._rows(change),
+            rows=max((len(update.left) for update in change.updates.values()), default=0),  # every module has them all
         )
-
-    def _rows(self, change: Change) -> int:
-        """Rows of all banks' updates; a matrix's are the same answer tokens as every other matrix's, and count once."""
-        banks = {each.name for each in self.editor.modules if each.is_bank}
-        sizes = {name: len(update.left) for name, update in change.updates.items()}
-        own = sum(size for name, size in sizes.items() if name in banks)
-        return own + max((size for name, size in sizes.items() if name not in banks), default=0)
 
     def _cosine(self, name: str, update: Update, norm: float) -> float | None:
         last = self._last_updates.get(name)

@@ -135,7 +135,7 @@ class Restorer:
             if revision.fingerprint != await self._thread.run(self._resident.fingerprint, draft):
                 raise WrongModel(
                     f"this ledger was begun with another model, or other edited modules, than {self._resident.name}; use the "
-                    "settings it was begun with (and the profile, if `errata calibrate` has run since), or another database"
+                    "settings it was begun with, or another database"
                 )
             return draft, True
         return None

@@ -17,9 +17,9 @@ from service.infra.streams import GenerationChannel, Group
 from service.settings import Settings
 from service.worker.engine import Engine, Ticket
 from service.worker.model_thread import ModelThread
+from service.worker.modes import Resident
 from service.worker.outbox import Outbox
 from service.worker.questions import Refused, Telling, sequence_for
-from service.worker.resident import ResidentModel
 
 log = structlog.get_logger()
 AHEAD = 4  # questions taken beyond those that can run: others stay for whoever is free
@@ -33,7 +33,7 @@ class Generations:
     """Serves until drained. `revision_changed` must be called whenever the resident model moves."""
 
     def __init__(
-        self, name: str, resident: ResidentModel, thread: ModelThread, channel: GenerationChannel, settings: Settings
+        self, name: str, resident: Resident, thread: ModelThread, channel: GenerationChannel, settings: Settings
     ) -> None:
         self._resident, self._channel, self._settings = resident, channel, settings
         self.engine = Engine(resident, thread, settings)

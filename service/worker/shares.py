@@ -1,4 +1,4 @@
-"""What takes given edits out of the weights: rows of their own in slots mode, a part of an earlier update otherwise."""
+"""What takes given edits out of the weights: the parts of earlier updates that are theirs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from editor_core.change import Change
-from editor_core.draft import Draft
 from service.domain.edits import EditRecord
 from service.domain.revisions import Revision, RevisionKind
 from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger import read
-from service.worker.model_thread import ModelThread
 from service.worker.packing import unpack_change
 from service.worker.path import back_from
 from service.worker.resident import ResidentModel
@@ -23,17 +21,15 @@ from service.worker.resident import ResidentModel
 class Shares:
     """Finds the shares of applied edits."""
 
-    def __init__(self, resident: ResidentModel, thread: ModelThread, database: Database, objects: ObjectStore) -> None:
-        self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
+    def __init__(self, resident: ResidentModel, database: Database, objects: ObjectStore) -> None:
+        self._resident, self._database, self._objects = resident, database, objects
 
-    async def of(self, edits: Sequence[EditRecord], draft: Draft | None = None, at: int | None = None) -> Change | None:
-        """What takes these edits out of a draft, or of what is served; None where that is not known any more.
+    async def of(self, edits: Sequence[EditRecord], at: int | None = None) -> Change | None:
+        """What takes these edits out of the weights of a revision; None where that is not known any more.
 
-        It is not in matrix mode when the edit's update is beyond the rollback window, or a rebuild has come after it.
-        at: the revision that the draft is; what is served without it.
+        It is not when an edit's update is beyond the rollback window, or a rebuild has come after it.
+        at: the revision; without it, what is served.
         """
-        if self._resident.has_slots:
-            return await self._thread.run(self._resident.taken_out, draft, [each.id for each in edits])
         head = self._resident.revision if at is None else at
         taught = await read.applied_at(self._database, head)
         wanted = {each.id: taught[each.id] for each in edits if each.id in taught}

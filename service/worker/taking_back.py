@@ -21,13 +21,12 @@ from service.ledger import operations, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.applying import persist, record_state
-from service.worker.beside import Beside
 from service.worker.model_thread import ModelThread
 from service.worker.proposing import code_of
 from service.worker.rebuilding import groups, replay_groups
 from service.worker.resident import Candidate, ResidentModel
 from service.worker.restore import Restorer
-from service.worker.taking_out import TakingOut
+from service.worker.shares import Shares
 
 log = structlog.get_logger()
 REBUILD_INSTEAD = "POST /rebuild without it does the same from the beginning"
@@ -48,8 +47,7 @@ class TakingBack:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads = resources.database, resources.heads
         self._progress, self._on_revision = progress, on_revision
-        self._beside = Beside(resident, thread, resources.database, objects)
-        self._taking_out = TakingOut(resident, thread, resources.database, objects)
+        self._shares = Shares(resident, resources.database, objects)
         self._restorer = Restorer(resident, thread, resources.database, objects, progress)
         self.under_way: int | None = None  # an operation begun here, which has not ended this process
 
@@ -106,23 +104,21 @@ class TakingBack:
         record = await read.get_edit(self._database, edit_id)
         if record.state is not EditState.APPLIED:
             raise NotReversible(f"edit {edit_id} is {record.state}: it is not in the weights", code="edit_not_applied")
-        taken = await self._taking_out.of(record)
+        taken = await self._shares.of([record])
         if taken is None:
             raise NotReversible(
                 f"what edit {edit_id} brought into the weights is not known by itself any more: its update is beyond the "
                 f"rollback window, or a rebuild has come after it; {REBUILD_INSTEAD}",
                 code="share_gone",
             )
-        norms = await self._thread.run(self._norms, taken.change)
-        candidate = await self._thread.run(self._resident.prepare, taken.change, None, norms)
-        ended = {edit_id: EditEvent.REVERTED}
-        return candidate, Effects(ended=ended, taught_again=taken.taught_again, failures=taken.failures)
+        norms = await self._thread.run(self._norms, taken)
+        candidate = await self._thread.run(self._resident.prepare, taken, None, norms)
+        return candidate, Effects(ended={edit_id: EditEvent.REVERTED})
 
     def _norms(self, change: Change) -> Mapping[str, float]:
         """Of what is taken out."""
-        masters, modules = self._resident.editor.masters, {each.name: each for each in self._resident.editor.modules}
-        gone = {name: float(masters[name][rows][:, modules[name].d_in + 1 :].norm()) for name, rows in change.removed.items()}
-        return {**dict.fromkeys(modules, 0.0), **gone, **{name: each.norm() for name, each in change.updates.items()}}
+        modules = [each.name for each in self._resident.editor.modules]
+        return {**dict.fromkeys(modules, 0.0), **{name: each.norm() for name, each in change.updates.items()}}
 
     async def _rolled_back(self, number: int) -> tuple[Candidate, Effects]:
         wanted = await read.get_revision(self._database, number)
@@ -135,10 +131,10 @@ class TakingBack:
         wanted = await read.edits_by_id(self._database, sorted(applied_at.keys() - without))
         draft = await self._restorer.draft_at(await self._restorer.first())
         batches = groups(wanted, await read.first_taught(self._database))
-        failures = await replay_groups(self._resident, self._thread, draft, batches, self._beside, self._progress)
+        await replay_groups(self._resident, self._thread, draft, batches, self._progress)
         candidate = await self._thread.run(self._resident.prepare_whole, draft)
         gone = dict.fromkeys(sorted(applied_at.keys() & without), EditEvent.REVERTED)
-        return candidate, Effects(ended=gone, failures=failures)
+        return candidate, Effects(ended=gone)
 
     async def _commit(
         self, held: Lease, operation: OperationRecord, candidate: Candidate, effects: Effects, source: int | None

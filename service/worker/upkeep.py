@@ -11,18 +11,20 @@ from service import failpoints, metrics
 from service.errors import ErrataError
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
-from service.ledger import checkpoints, integrity
+from service.ledger import checkpoints, integrity, read
 from service.ledger.lease import Lease
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
-from service.worker.resident import ResidentModel
+from service.worker.modes import Resident
+from service.worker.scoped.resident import ScopedModel
 
 log = structlog.get_logger()
+CHANGED_SHARE = 0.01  # of the scoped edits in force
 
 
 class Upkeep:
     def __init__(
-        self, resident: ResidentModel, thread: ModelThread, database: Database, objects: ObjectStore, settings: Settings
+        self, resident: Resident, thread: ModelThread, database: Database, objects: ObjectStore, settings: Settings
     ) -> None:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._settings = settings
@@ -33,13 +35,24 @@ class Upkeep:
     async def after_revision(self, held: Lease) -> None:
         """Write a checkpoint when one is due, and prune. A full disk must not keep edits from being applied."""
         try:
-            newest = max(await checkpoints.known(self._database), default=0)
-            if self._resident.revision - newest >= self._settings.checkpoint_every:
+            if await self._checkpoint_is_due():
                 await self._write_checkpoint(held)
             if self._resident.revision - self._pruned_at >= self._settings.prune_every:
                 await self._prune(held)
         except OSError as error:
             log.warning("no checkpoint could be written", detail=str(error))
+
+    async def _checkpoint_is_due(self) -> bool:
+        """By revisions; with many scoped edits not before a share of them has changed, so that the cost an edit stays flat."""
+        newest = max(await checkpoints.known(self._database), default=0)
+        if self._resident.revision - newest < self._settings.checkpoint_every:
+            return False
+        if not isinstance(self._resident, ScopedModel):
+            return True
+        wanted = len(self._resident.served.state) * CHANGED_SHARE
+        return wanted < self._settings.checkpoint_every or (
+            len(await read.records_changed(self._database, newest, self._resident.revision)) >= wanted
+        )
 
     async def _write_checkpoint(self, held: Lease) -> None:
         began = time.perf_counter()

@@ -9,9 +9,9 @@ from service.errors import ErrataError
 from service.ledger import read
 from service.ledger.verify import Check
 from service.worker.model_thread import ModelThread
+from service.worker.modes import AnyRestorer, load_resident, restorer_for
 from service.worker.path import rests_on
-from service.worker.resident import ResidentModel
-from service.worker.restore import Restorer
+from service.worker.scoped.restore import ScopedRestorer
 
 
 async def weight_checks(resources: Resources, progress: Callable[[str], None], deep: bool) -> AsyncIterator[Check]:
@@ -23,8 +23,8 @@ async def weight_checks(resources: Resources, progress: Callable[[str], None], d
         return
     thread = ModelThread()
     try:
-        resident = await thread.run(ResidentModel.load, resources.settings, progress)
-        restorer = Restorer(resident, thread, database, resources.objects(), progress, mends=False)
+        resident = await thread.run(load_resident, resources.settings, progress)
+        restorer = restorer_for(resident, thread, database, resources.objects(), progress, mends=False)
         yield await _check(restorer, head.number, resources, "fingerprint of the head", ())
         known = sorted(await read.checkpoints(database))
         is_pruned = head.number > resources.settings.rollback_window
@@ -39,10 +39,13 @@ async def weight_checks(resources: Resources, progress: Callable[[str], None], d
         thread.close()
 
 
-async def _check(restorer: Restorer, number: int, resources: Resources, name: str, passing_over: tuple[int, ...]) -> Check:
+async def _check(restorer: AnyRestorer, number: int, resources: Resources, name: str, passing_over: tuple[int, ...]) -> Check:
     revision = await read.get_revision(resources.database, number)
     try:
-        await restorer.draft_at(revision, passing_over)
+        if isinstance(restorer, ScopedRestorer):
+            await restorer.state_at(revision, frozenset(passing_over))
+        else:
+            await restorer.draft_at(revision, passing_over)
     except ErrataError as error:
         return Check(name, "", [error.detail])
     return Check(name, f"revision {number}: {revision.fingerprint[:16]}…, rebuilt from the objects")

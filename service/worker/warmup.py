@@ -42,27 +42,22 @@ async def warm_up(
     settings: Settings,
     progress: Callable[[str], None],
 ) -> None:
-    """Fill the statistics before the first edit, and commit that as a revision. Does nothing on a ledger past revision 0."""
-    await thread.run(resident.prepare_editing, progress)
-    if resident.revision != 0 or settings.warmup == "off":
+    """Edit the warm-up facts before the first edit, and commit that as a revision. Does nothing on a ledger past revision 0."""
+    if resident.revision != 0:
         return
     facts = read_facts(settings)
     proposal = None
-    steps = resident.text_editor.warm_up(facts, BATCH_SIZE, apply=settings.warmup_is_applied)
+    steps = resident.text_editor.warm_up(facts, BATCH_SIZE)
     async for (seen, proposal), _ in thread.each(steps):  # noqa: B007 the last one brings the proposal
         progress(f"warm-up: {seen} of {len(facts)} facts")
     assert proposal is not None
     candidate = await thread.run(resident.prepare, Change.of(proposal), proposal.statistics, proposal.norms, proposal.parent)
     stored = await asyncio.to_thread(objects.put, candidate.update) if candidate.update else None
     statistics = await asyncio.to_thread(objects.put, candidate.statistics)
-    passes = 1 if stored else 0
-    await commit_revision(
-        database, lease, resident.new_revision(1, RevisionKind.WARMUP, candidate, (stored, statistics), passes)
-    )
+    await commit_revision(database, lease, resident.new_revision(1, RevisionKind.WARMUP, candidate, (stored, statistics), 1))
     await thread.change(resident.adopt, candidate.draft, 1, candidate.updates)
     log.info(
         "warm-up done",
         facts=len(facts),
-        mode="apply" if settings.warmup_is_applied else "observe",
         rows={f"{s.d_in}x{s.d_out}": s.n for s in candidate.summaries},
     )

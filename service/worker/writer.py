@@ -12,15 +12,17 @@ from redis.exceptions import RedisError
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch
-from service.errors import LeaseLost, StorageUnavailable
+from service.errors import LeaseLost, NotReversible, StorageUnavailable
 from service.infra.objects import ObjectStore
 from service.ledger import batches, lease, operations, read
 from service.ledger.lease import Lease
-from service.worker.applying import Applying
 from service.worker.model_thread import ModelThread
+from service.worker.modes import Resident, applying_for, restorer_for, taking_back_for
 from service.worker.resident import ResidentModel
-from service.worker.restore import Restorer
-from service.worker.taking_back import TakingBack
+from service.worker.scoped.beginning import begin_ledger as begin_scoped_ledger
+from service.worker.scoped.beginning import follow_or_take_over
+from service.worker.scoped.restore import ScopedRestorer
+from service.worker.scoped.taking_back import ScopedTakingBack
 from service.worker.upkeep import Upkeep
 from service.worker.warmup import begin_ledger, warm_up
 
@@ -34,7 +36,7 @@ class Writer:
     def __init__(
         self,
         name: str,
-        resident: ResidentModel,
+        resident: Resident,
         thread: ModelThread,
         resources: Resources,
         objects: ObjectStore,
@@ -48,9 +50,9 @@ class Writer:
         self._progress, self._on_revision = progress, on_revision
         self._bell = asyncio.Event()
         self._draining = asyncio.Event()
-        self._restorer = Restorer(resident, thread, self._database, objects, progress)
-        self._applying = Applying(resident, thread, resources, objects, on_revision)
-        self._taking_back = TakingBack(resident, thread, resources, objects, progress, on_revision)
+        self._restorer = restorer_for(resident, thread, self._database, objects, progress)
+        self._applying = applying_for(resident, thread, resources, objects, on_revision)
+        self._taking_back = taking_back_for(resident, thread, resources, objects, progress, on_revision)
         self.upkeep = Upkeep(resident, thread, self._database, objects, self._settings)
 
     def drain(self) -> None:
@@ -77,14 +79,12 @@ class Writer:
         """One spell of writing: from getting the lease to losing it or being drained."""
         held = await lease.acquire(self._database, self.name, self._settings.lease_ttl_s)
         if held is None:
-            await self._follow()
+            await self._follow_others()
             await self._pause(self._settings.lease_ttl_s / 5)
             return
         log.info("lease acquired", epoch=held.epoch)
         async with self._renewing(held):
-            await self._follow()
-            await begin_ledger(self._resident, self._thread, self._database, held)
-            await warm_up(self._resident, self._thread, self._database, self._objects, held, self._settings, self._progress)
+            await self._begin(held)
             self._on_revision()
             await self._take_up_interrupted(held)
             while not self._draining.is_set():
@@ -92,8 +92,24 @@ class Writer:
                 if await self._take_next(held):
                     await self.upkeep.after_revision(held)
 
-    async def _follow(self) -> None:
+    async def _begin(self, held: Lease) -> None:
+        """Serve the head; begin a ledger that is empty."""
+        if isinstance(self._restorer, ScopedRestorer) and isinstance(self._taking_back, ScopedTakingBack):
+            await follow_or_take_over(self._restorer, self._taking_back, held)
+            await begin_scoped_ledger(self._taking_back, held)
+            return
+        resident = self._resident
+        assert isinstance(resident, ResidentModel)
         await self._restorer.follow()
+        await begin_ledger(resident, self._thread, self._database, held)
+        await warm_up(resident, self._thread, self._database, self._objects, held, self._settings, self._progress)
+
+    async def _follow_others(self) -> None:
+        """Another worker writes."""
+        try:
+            await self._restorer.follow()
+        except NotReversible as error:  # it has a ledger of another mode to take over first
+            log.info("waiting for the writer", detail=error.detail)
         self._on_revision()
 
     async def _take_up_interrupted(self, held: Lease) -> None:

@@ -41,8 +41,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long things go wrong; checking comes on top")
     parser.add_argument("--seed", type=int, default=None, help="of what is asked and what goes wrong; default: a new one")
-    parser.add_argument("--mode", choices=["matrix", "slots"], help="how the tiny model is edited; default: matrix")
-    parser.add_argument("--model", choices=["tiny", "demo"], default="tiny", help="demo: in slots, with long pauses")
+    parser.add_argument("--mode", choices=["scoped", "paper"], default="paper", help="how the model is edited")
+    parser.add_argument("--model", choices=["tiny", "demo"], default="tiny", help="demo: with long pauses")
     parser.add_argument("--between", type=float, help="seconds from one fault to the next, on average; default: by the model")
     parser.add_argument("--arrows", type=float, default=0.4, help="share of worker starts that are to end at a failpoint")
     parser.add_argument("--out", type=Path, default=None, help="JSON with everything that the table shows")
@@ -63,11 +63,8 @@ PACES = {"tiny": Pace(2.0, 4.0), "demo": Pace(10.0, 30.0)}
 def _model_environment(folder: Path, asked: argparse.Namespace) -> dict[str, str]:
     demo = Path(load_model("demo", cache_dir=MODELS).folder)
     if asked.model == "demo":
-        return {"ERRATA_MODEL": "demo", "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()), "ERRATA_EDIT_MODE": "slots"}
-    tiny = tiny_environment(make_tiny_model(demo, folder / "tiny"))
-    if asked.mode == "slots":
-        tiny = {name: value for name, value in tiny.items() if name not in ("ERRATA_EDIT_MODULES", "ERRATA_EDIT_LR")}
-    return {**tiny, "ERRATA_EDIT_MODE": asked.mode or "matrix"}
+        return {"ERRATA_MODEL": "demo", "ERRATA_MODEL_CACHE_DIR": str(MODELS.resolve()), "ERRATA_EDIT_MODE": asked.mode}
+    return {**tiny_environment(make_tiny_model(demo, folder / "tiny")), "ERRATA_EDIT_MODE": asked.mode}
 
 
 def _environment(folder: Path, asked: argparse.Namespace) -> dict[str, str]:

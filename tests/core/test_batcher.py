@@ -14,7 +14,6 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from editor_core.generation import Batcher, Sampling, Sequence
 from editor_core.generation.reading import Piece, PlainReader, RowReader, reader_for
 from editor_core.loading import LoadedModel, load_model
-from editor_core.slots import attach_slots, banks_of
 from tests.conftest import MODELS
 
 QUESTIONS = ("Who wrote it?", "The capital of France is", "a", "One two three four five six seven eight nine ten eleven twelve")
@@ -58,18 +57,6 @@ def test_greedy_answers_are_those_of_generate(tiny: LoadedModel) -> None:
 def test_the_demo_models_greedy_answers_are_those_of_generate(demo: LoadedModel) -> None:
     together = said(Batcher(demo.model, prefill_tokens=8), asked(demo, QUESTIONS))
     assert together == [generated(demo, ids_of(demo, text), 12) for text in QUESTIONS]
-
-
-def test_slots_have_their_say_in_every_row(tiny_folder: Path) -> None:
-    loaded = load_model(str(tiny_folder), cache_dir=MODELS)
-    before = said(Batcher(loaded.model), asked(loaded, QUESTIONS))
-    attach_slots(loaded.model, ["model.layers.1.mlp"])
-    torch.manual_seed(1)
-    [bank] = banks_of(loaded.model).values()
-    bank.weight.data = torch.randn(5, bank.weight.shape[1])
-    together = said(Batcher(loaded.model, prefill_tokens=5), asked(loaded, QUESTIONS))
-    assert together == [generated(loaded, ids_of(loaded, text), 12) for text in QUESTIONS]
-    assert together != before
 
 
 def test_whoever_joins_and_leaves_changes_nothing_for_the_others(tiny: LoadedModel) -> None:

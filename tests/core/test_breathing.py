@@ -1,6 +1,5 @@
 """Answers are given in the middle of an editing pass, and neither the answers nor what is proposed differ by a bit."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,16 +11,13 @@ from editor_core.change import Change
 from editor_core.draft import Draft
 from editor_core.generation import Batcher, Sampling, Sequence
 from editor_core.modules import resolve_modules
-from editor_core.slot_editor import SlotEditor, SlotPolicy
-from editor_core.slots import attach_slots
-from editor_core.text_editor import EditPolicy, FactEditor, TextEditor
+from editor_core.text_editor import TextEditor
 from editor_core.texts import Edit
 from editor_core.twin import twin
-from tests.core.test_slot_editor import small_tokenizer, tiny
+from tests.core.small_model import small_tokenizer, tiny
 
 EDITS = [Edit("The symbol of unobtainium is", "Uq")]
 QUESTIONS = ("Who wrote it?", "The capital of France is")
-NewEditor = Callable[[torch.dtype], FactEditor]
 
 
 TOKENIZER = small_tokenizer()
@@ -34,20 +30,11 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return found
 
 
-def in_slots(dtype: torch.dtype) -> FactEditor:
-    model, blocks = tiny(TOKENIZER).to(dtype), (("model.layers.0.mlp",), ("model.layers.3.mlp",))
-    policy = SlotPolicy(("plain",), *blocks, subject_passes=1, answer_passes=2, rounds=0, requires_holding=False)
-    slot_editor = SlotEditor(Editor(model, EditorConfig(attach_slots(model, policy.blocks), lr=1.0)), TOKENIZER, policy)
-    slot_editor.background()
-    return slot_editor
+def new_editor(dtype: torch.dtype) -> TextEditor:
+    return TextEditor(Editor(tiny(TOKENIZER).to(dtype), EditorConfig(MATRICES, lr=0.01)), TOKENIZER)
 
 
-def in_matrices(dtype: torch.dtype) -> FactEditor:
-    editor = Editor(tiny(TOKENIZER).to(dtype), EditorConfig(MATRICES, lr=0.01))
-    return TextEditor(editor, TOKENIZER, EditPolicy(("plain",), passes=1))
-
-
-def read_by(text_editor: FactEditor) -> Any:
+def read_by(text_editor: TextEditor) -> Any:
     """The model that answers, published to as a worker does."""
     editor = text_editor.editor
     names = [each.name for each in editor.modules]
@@ -78,7 +65,7 @@ class Reader:
         self.answers += [[said.token for said in each.said] for each in self._asked] if not self._batcher.busy else []
 
 
-def fingerprint_after(text_editor: FactEditor) -> str:
+def fingerprint_after(text_editor: TextEditor) -> str:
     proposal = text_editor.propose(EDITS).proposal
     draft = Draft(text_editor.editor)
     with draft:
@@ -87,17 +74,13 @@ def fingerprint_after(text_editor: FactEditor) -> str:
 
 
 @pytest.fixture
-def small_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"ANCHOR_PROMPTS": 4, "DATED_TEXTS": 2, "ANSWER_TOKENS": 2, "NAMES": 8, "LONE_TOKENS": 8, "TEXT_TOKENS": 2}
-    for name, size in sizes.items():
-        monkeypatch.setattr(f"editor_core.background.{name}", size)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("editor_core.text_editor.ANSWER_TOKENS", 4)
 
 
-@pytest.mark.usefixtures("small_background")
-@pytest.mark.parametrize(("new_editor", "dtype"), [(in_slots, torch.float32), (in_matrices, torch.bfloat16)])
+@pytest.mark.usefixtures("short_answers")
 def test_a_step_at_every_breathing_point_changes_no_bit_of_edits_and_answers(
-    new_editor: NewEditor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "MULTIPLICATIONS", 0)
     monkeypatch.setattr(parts, "LEAST_ROWS", 16)
@@ -177,9 +160,8 @@ def test_twins_share_all_weights_but_their_own(dtype: torch.dtype) -> None:
     assert {id(each) for each in model.modules()}.isdisjoint(map(id, other.modules()))
 
 
-@pytest.mark.usefixtures("small_background")
-@pytest.mark.parametrize("new_editor", [in_slots, in_matrices])
-def test_what_is_done_on_a_draft_is_not_seen_before_it_is_published(new_editor: NewEditor, dtype: torch.dtype) -> None:
+@pytest.mark.usefixtures("short_answers")
+def test_what_is_done_on_a_draft_is_not_seen_before_it_is_published(dtype: torch.dtype) -> None:
     text_editor = new_editor(dtype)
     editor, served = text_editor.editor, read_by(text_editor)
     modules = resolve_modules(served, [each.name for each in editor.modules])

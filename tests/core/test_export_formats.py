@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from editor_core.export.folding import why_not_foldable
 from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -16,13 +17,12 @@ from editor_core import Editor, EditorConfig, Update
 from editor_core.errors import ExportError
 from editor_core.export.changes import read_changes, write_changes
 from editor_core.export.comparison import compare, say
-from editor_core.export.folding import why_not_foldable
 from editor_core.export.lora import factors, read_adapter, write_adapter
 from editor_core.export.model_folder import plan, reopened, slots_by_block, write_model
 from editor_core.loading import LoadedModel
 from editor_core.slot_defaults import gated_blocks
 from editor_core.slots import attach_slots
-from tests.core.test_slot_editor import small_tokenizer
+from tests.core.small_model import small_tokenizer
 
 SIZES = {
     "hidden_size": 32,

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.quality.likelihood import likelihoods, next_token_log_probs, perplexity
+from bench.quality.reference import Reference
 from editor_core.answers import greedy_tokens
 from editor_core.errors import EmptyBatchError, EncodingError
-from editor_core.likelihood import likelihoods, next_token_log_probs, perplexity
 from editor_core.loading import LoadedModel, load_model
-from editor_core.reference import UNCHANGED_TOKENS, Reference
+from editor_core.side_effects import UNCHANGED_TOKENS
 from editor_core.texts import Edit, Example, Format, encode, rendered, token_ids
 
 PROMPTS = ["Who wrote Hamlet?", "Name a very large river somewhere in the south of Europe.", "2 + 2 =", "Hello"]

@@ -105,8 +105,12 @@ def test_an_edit_that_cannot_be_encoded_fails_alone(new_tiny_service: Callable[.
 def test_a_batch_beyond_the_norm_bound_is_halved_and_each_edit_fails_with_the_reason(
     new_tiny_service: Callable[..., Service],
 ) -> None:
-    service = new_tiny_service(ERRATA_MAX_UPDATE_NORM="1e-12")
+    service = new_tiny_service()
     service.start_all()
+    service.end("worker", signal.SIGTERM)
+    service.environment["ERRATA_MAX_UPDATE_NORM"] = "1e-12"  # after the warm-up, which is an update as well
+    service.start("worker")
+    service.wait_until_ready()
     edits = service.wait_until_applied(service.post(FACTS[:3]))
     assert {(edit["state"], edit["failure"]["code"]) for edit in edits} == {("failed", "update_too_large")}
     assert service.stats()["head"]["number"] == 1

@@ -35,7 +35,7 @@ def test_an_edit_that_kills_the_worker_fails_alone_and_its_mates_are_applied(new
 def test_a_writer_paused_past_its_lease_fails_at_the_commit_point_and_stands_down(
     new_tiny_service: Callable[..., Service],
 ) -> None:
-    service = new_tiny_service(ERRATA_FAILPOINTS="commit.before=stop", ERRATA_WARMUP="off", ERRATA_LEASE_TTL_S="1")
+    service = new_tiny_service(ERRATA_FAILPOINTS="commit.before=stop", ERRATA_LEASE_TTL_S="1")
     service.start("api")
     service.start("worker")
     paused = service.processes.pop("worker")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
@@ -68,42 +67,30 @@ def elsewhere(folder: Path, questions: list[tuple[str, bool]]) -> list[str]:
     return list(said)
 
 
-@pytest.fixture
-def slots(new_tiny_service: Callable[..., Service]) -> Service:
-    service = new_tiny_service(ERRATA_EDIT_MODE="slots", ERRATA_WARMUP="off", ERRATA_EDIT_ROUNDS="0")
+def test_edits_are_taken_away_at_the_head_and_at_an_earlier_revision(
+    new_tiny_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = new_tiny_service()
     service.start_all()
-    return service
-
-
-def test_slots_are_taken_away_at_the_head_and_at_an_earlier_revision(slots: Service, tmp_path: Path) -> None:
     questions = [(fact["prompt"], chat) for fact in FACTS[:2] for chat in (False, True)]
     said: list[list[str]] = []
     for fact in FACTS[:2]:
-        slots.wait_until_applied(slots.post([fact]))
-        said.append([says(slots, *question) for question in questions])
+        service.wait_until_applied(service.post([fact]))
+        said.append([says(service, *question) for question in questions])
     assert said[0] != said[1]
 
-    output = exported(slots, tmp_path / "head", "--format", "hf")
-    assert "mlp_bias true" in output
+    exported(service, tmp_path / "head", "--format", "hf")
     assert elsewhere(tmp_path / "head", questions) == said[1]
-    exported(slots, tmp_path / "earlier", "--format", "hf", "--revision", "1", "--custom-code")
-    code = {"pretrained_model_name_or_path": tmp_path / "earlier", "trust_remote_code": True}
-    assert _answers(AutoModelForCausalLM.from_pretrained(**code), AutoTokenizer.from_pretrained(**code), questions) == said[0]
+    exported(service, tmp_path / "earlier", "--format", "hf", "--revision", "2")
+    assert elsewhere(tmp_path / "earlier", questions) == said[0]
     edits = [json.loads(line) for line in (tmp_path / "earlier" / "edits.jsonl").read_text().splitlines()]
-    assert [(each["id"], each["revision"], each["target"]) for each in edits] == [(1, 1, "Port 0")]
-    assert "trust_remote_code=True" in (tmp_path / "earlier" / "README.md").read_text()
+    assert [(each["id"], each["revision"], each["target"]) for each in edits] == [(1, 2, "Port 0")]
 
-    exported(slots, tmp_path / "changed", "--format", "safetensors")
-    head = slots.stats()["head"]
+    exported(service, tmp_path / "changed", "--format", "safetensors")
+    head = service.stats()["head"]
     with safe_open(tmp_path / "changed" / "changed.safetensors", "pt") as file:
         assert file.metadata()["fingerprint"] == head["fingerprint"]
         assert file.metadata()["row_hash"] == head["row_hash"]
-        owners = {int(owner) for name in file.keys() if name.endswith(".edits") for owner in file.get_tensor(name)}  # noqa: SIM118
-    assert owners == {1, 2}
-
-    refused = export(slots, tmp_path / "adapter", "--format", "lora")
-    assert refused.returncode == 1
-    assert "hf or safetensors" in refused.stdout
 
 
 def test_matrices_are_taken_away_whole_or_as_an_adapter(

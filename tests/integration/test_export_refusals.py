@@ -20,12 +20,13 @@ from service.worker.export.request import Request
 from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
 from service.worker.warmup import begin_ledger
-from tests.conftest import Servers
+from tests.conftest import TINY_MODULES, Servers
 
 
 @pytest.fixture
 def tiny(settings: Settings, tiny_folder: Path) -> Settings:
-    return settings.model_copy(update={"model": str(tiny_folder), "torch_threads": 1})
+    own = {"model": str(tiny_folder), "torch_threads": 1, "edit_mode": "paper", "edit_lr": 0.01}
+    return settings.model_copy(update={**own, "edit_modules": tuple(TINY_MODULES.split(","))})
 
 
 @pytest.fixture
@@ -57,8 +58,8 @@ async def test_a_revision_that_is_not_there_is_named_with_those_that_are(begun: 
         await export(begun, tmp_path / "taken", revision=7)
 
 
-async def test_a_ledger_of_other_blocks_is_refused(begun: Settings, tmp_path: Path) -> None:
-    other = begun.model_copy(update={"subject_blocks": ("model.layers.0.mlp",), "answer_blocks": ("model.layers.3.mlp",)})
+async def test_a_ledger_of_other_modules_is_refused(begun: Settings, tmp_path: Path) -> None:
+    other = begun.model_copy(update={"edit_modules": ("model.layers.0.mlp.down_proj",)})
     with pytest.raises(WrongModel):
         await export(other, tmp_path / "taken")
 

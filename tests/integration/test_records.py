@@ -117,7 +117,8 @@ async def test_a_record_is_needed_while_a_revision_in_the_window_has_it_in_force
     known = {each for records in IN_FORCE.values() for each in records.values()}
     for begin in IN_FORCE:
         needed = {each for later, records in IN_FORCE.items() if later >= begin for each in records.values()}
-        assert set(await read.unneeded_records(resources.database, begin)) == known - needed, begin
+        async with resources.database.transaction() as work:
+            assert set(await work.repository.needed_records(begin)) == needed, begin
     assert known - needed == {record(1, 1), record(2, 2)}
 
 
@@ -130,9 +131,11 @@ async def test_a_record_that_two_edits_share_is_needed_while_one_of_them_has_it(
     shared = [Outcome(each.id, {}, {}, {}, record_object="5" * 64) for each in batch.edits]
     await commit_revision(resources.database, held, revision(1), batch=batch, outcomes=shared)
     await history.change(2, Effects(ended={1: EditEvent.REVERTED}))
-    assert await read.unneeded_records(resources.database, 2) == []
+    async with resources.database.transaction() as work:
+        assert await work.repository.needed_records(2) == {"5" * 64: 1}
     await history.change(3, Effects(ended={2: EditEvent.REVERTED}))
-    assert await read.unneeded_records(resources.database, 3) == ["5" * 64]
+    async with resources.database.transaction() as work:
+        assert await work.repository.needed_records(3) == {}
 
 
 async def test_scope_and_answers_are_those_of_the_last_time_it_was_taught(resources: Resources, written: History) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from editor_core import background
 from service.bootstrap import Resources, build
 from service.domain.edits import EditRecord, NewEdit
 from service.domain.operations import NewOperation, OperationKind, OperationRecord
@@ -25,14 +24,6 @@ from service.worker.upkeep import Upkeep
 from service.worker.warmup import begin_ledger, warm_up
 from tests.conftest import TINY_MODULES
 
-SMALL_BACKGROUND = {
-    "ANCHOR_PROMPTS": 12,
-    "DATED_TEXTS": 4,
-    "ANSWER_TOKENS": 4,
-    "NAMES": 40,
-    "LONE_TOKENS": 40,
-    "TEXT_TOKENS": 6,
-}
 FACTS = [NewEdit(f"Which harbour is number {number} on the list?", f"Port {number}") for number in range(12)]
 
 
@@ -120,29 +111,20 @@ async def new_desk(
     settings: Settings,
     tiny_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
     servers: Any,
 ) -> AsyncIterator[NewDesk]:
     """Makes desks with a tiny random model, each with a ledger of its own; started."""
-    for name, size in SMALL_BACKGROUND.items():
-        monkeypatch.setattr(background, name, size)
     made: list[Desk] = []
-    models = tmp_path_factory.getbasetemp() / "small-backgrounds"
 
-    async def make(mode: str = "slots", **changed: Any) -> Desk:
+    async def make(**changed: Any) -> Desk:
         own: dict[str, Any] = {
             "model": str(tiny_folder),
-            "edit_mode": mode,
+            "edit_mode": "paper",
             "database_url": servers.new_database(),
             "object_dir": tmp_path_factory.mktemp("objects"),
-            "model_cache_dir": models,
-            "edit_modules": tuple(TINY_MODULES.split(",")) if mode == "matrix" else (),
-            "edit_lr": 0.01 if mode == "matrix" else None,
-            "edit_passes": 4,
+            "edit_modules": tuple(TINY_MODULES.split(",")),
+            "edit_lr": 0.01,
             "warmup_size": 20,
-            "guard": False,
-            "require_holding": False,
-            "asked_again": 0,  # to a random model one subject is like another: every edit would push others out
         }
         desk = Desk(settings.model_copy(update={**own, **changed}))
         made.append(desk)

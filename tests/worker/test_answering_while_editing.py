@@ -47,9 +47,9 @@ class Client:
         self._ended.set_exception(RuntimeError(f"{code}: {detail}"))
 
 
-@pytest.fixture(params=["slots", "matrix"])
-async def desk(request: pytest.FixtureRequest, new_desk: NewDesk) -> Desk:
-    return await new_desk(request.param, drain_limit_s=0.0, edit_share=0.2, edit_passes=2)
+@pytest.fixture
+async def desk(new_desk: NewDesk) -> Desk:
+    return await new_desk(drain_limit_s=0.0, edit_share=0.2)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def said_alone(desk: Desk, max_tokens: int) -> list[int]:
 async def test_answers_while_a_batch_is_taught_are_those_without_it_and_the_batch_is_the_same(
     desk: Desk, engine: Engine, new_desk: NewDesk
 ) -> None:
-    quiet = await new_desk(desk.settings.edit_mode, edit_passes=2)
+    quiet = await new_desk()
     await quiet.edit(*FACTS[:1])
     alone = await desk.thread.answer(said_alone, desk, 6)
     answered: list[Client] = []

@@ -49,7 +49,7 @@ def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
 @pytest.fixture
 async def desk(new_desk: NewDesk) -> Desk:
     """With something in every table."""
-    made = await new_desk("matrix", checkpoint_every=2)
+    made = await new_desk(checkpoint_every=2)
     await made.edit(*FACTS[:2])
     await made.edit(FACTS[0], FACTS[3])  # the first takes an earlier one's place
     await made.subtract(2)
@@ -65,7 +65,7 @@ async def test_what_was_backed_up_is_restored_verified_and_gone_on_with(
     url, objects = servers.new_database(), tmp_path / "other"
     await bring_back(tmp_path / "backup.tar", url, objects)
     assert rows(url) == before
-    restored = await new_desk("matrix", database_url=url, object_dir=objects)
+    restored = await new_desk(database_url=url, object_dir=objects)
     assert await restored.head() == head
     assert restored.held.epoch > desk.held.epoch
     wrong = [check.wrong async for check in checks(restored.database, restored.objects, 200) if check.wrong]

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 
 from service import failpoints
-from service.domain.edits import Failure
 from service.ledger import batches, integrity
-from service.worker import applying
-from service.worker.proposing import Proposed, propose
 from tests.worker.conftest import FACTS, Desk, NewDesk
 
 
@@ -31,19 +25,12 @@ async def take_again(desk: Desk) -> None:
         await desk.applying.apply(desk.held, await batches.begin(desk.database, desk.held, batch))
 
 
-async def refuse_the_second(*arguments: Any) -> Proposed:
-    """A proposal whose second edit the model would not learn."""
-    resident, thread, records, *others = arguments
-    proposed = await propose(resident, thread, records[:1], *others)
-    return replace(proposed, failures=tuple(Failure(each.id, "does_not_hold", "it says so", 0) for each in records[1:]))
-
-
-@pytest.mark.parametrize("point", ["writer.persisted", "commit.before"])
-async def test_what_a_batch_refuses_fails_with_its_revision_and_not_before(
+@pytest.mark.parametrize("point", ["writer.begun", "writer.proposed", "writer.persisted", "commit.before"])
+async def test_an_interrupted_batch_is_applied_as_if_it_had_not_been(
     new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    desk = await new_desk("matrix")
-    monkeypatch.setattr(applying, "propose", refuse_the_second)
+    desk, quiet = await new_desk(), await new_desk()
+    await quiet.edit(*FACTS[:2])
     die_at(monkeypatch, point)
     with pytest.raises(Killed):
         await desk.edit(*FACTS[:2])
@@ -51,5 +38,6 @@ async def test_what_a_batch_refuses_fails_with_its_revision_and_not_before(
     monkeypatch.setattr(failpoints, "_ACTIVE", {})
     await desk.restart()
     await take_again(desk)
-    assert await desk.states() == {1: "applied", 2: "failed"}
+    assert await desk.states() == {1: "applied", 2: "applied"}
+    assert (await desk.head()).fingerprint == (await quiet.head()).fingerprint
     assert all(count == 0 for count, _ in (await integrity.violations(desk.database)).values())

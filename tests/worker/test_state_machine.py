@@ -241,11 +241,9 @@ def test_whatever_happens_ledger_and_weights_are_what_is_expected(
             "database_url": servers.new_database(),
             "object_dir": tmp_path / uuid.uuid4().hex,
             "model": str(tiny_folder),
-            "edit_mode": "matrix",
+            "edit_mode": "paper",
             "edit_modules": tuple(TINY_MODULES.split(",")),
             "edit_lr": 0.01,
-            "edit_passes": 1,
-            "edit_formats": ("plain",),
             "batch_size": SIZE,
             "batch_linger_s": 0.0,
             "sweep_interval_s": 0.01,
@@ -253,8 +251,6 @@ def test_whatever_happens_ledger_and_weights_are_what_is_expected(
             "checkpoint_every": 3,
             "prune_every": 2,
             "warmup_size": 10,
-            "guard": False,
-            "require_holding": False,
         }
         return Service(settings.model_copy(update=own))
 

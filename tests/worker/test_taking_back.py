@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from service.domain.edits import NewEdit
 from service.domain.operations import OperationState
 from service.domain.revisions import RevisionKind
 from service.ledger import integrity, read
+from service.worker.packing import unpack_change
 from tests.worker.conftest import FACTS, NewDesk
 
 
-@pytest.mark.parametrize("mode", ["slots", "matrix"])
-async def test_a_rollback_gives_the_revisions_fingerprint_and_its_edits_exactly(new_desk: NewDesk, mode: str) -> None:
-    desk = await new_desk(mode)
+async def test_a_rollback_gives_the_revisions_fingerprint_and_its_edits_exactly(new_desk: NewDesk) -> None:
+    desk = await new_desk()
     for start in range(0, 6, 2):
         await desk.edit(*FACTS[start : start + 2])
     before, states = await read.get_revision(desk.database, 3), {1: "applied", 2: "applied", 3: "applied", 4: "applied"}
@@ -28,9 +29,8 @@ async def test_a_rollback_gives_the_revisions_fingerprint_and_its_edits_exactly(
     assert (await desk.head()).fingerprint == before.fingerprint
 
 
-@pytest.mark.parametrize("mode", ["slots", "matrix"])
-async def test_a_rollback_can_itself_be_rolled_back(new_desk: NewDesk, mode: str) -> None:
-    desk = await new_desk(mode)
+async def test_a_rollback_can_itself_be_rolled_back(new_desk: NewDesk) -> None:
+    desk = await new_desk()
     await desk.edit(*FACTS[:2])
     await desk.edit(*FACTS[2:4])
     newest = await desk.head()
@@ -42,39 +42,34 @@ async def test_a_rollback_can_itself_be_rolled_back(new_desk: NewDesk, mode: str
     assert all(count == 0 for count, _ in (await integrity.violations(desk.database)).values())
 
 
-async def test_a_subtracted_edit_leaves_the_rows_of_all_others_as_they_are(new_desk: NewDesk) -> None:
+async def test_a_subtracted_edit_leaves_what_the_others_brought(new_desk: NewDesk) -> None:
     desk = await new_desk()
     await desk.edit(*FACTS[:3])
+    batch = await read.get_revision(desk.database, 2)
+    assert batch.update_object is not None
+    change = unpack_change(desk.objects.get(batch.update_object))
     await desk.edit(*FACTS[3:6])
     masters = desk.resident.editor.masters
-    before = {name: (masters[name].clone(), owners) for name, owners in masters.owners.items()}
+    before = masters.snapshot()
     assert (await desk.subtract(2)).state is OperationState.APPLIED
-    for name, (rows, owners) in before.items():
-        assert (owners == 2).any()
-        assert masters[name].equal(rows[owners != 2])
-        assert masters.owners[name].equal(owners[owners != 2])
+    for module in desk.resident.editor.modules:
+        share = change.updates[module.name].share(change.owners[module.name] == 2)
+        assert share.norm() > 0
+        torch.testing.assert_close(masters[module.name], before[module.name] - module.as_stored(share.dense()))
     assert await desk.states() == {1: "applied", 2: "reverted", 3: "applied", 4: "applied", 5: "applied", 6: "applied"}
     await desk.restart()
     assert (await desk.head()).kind is RevisionKind.SUBTRACT
 
 
-async def test_the_only_edit_subtracted_gives_back_the_unedited_weights(new_desk: NewDesk) -> None:
+async def test_the_only_edit_subtracted_gives_back_the_unedited_weights_to_within_rounding(new_desk: NewDesk) -> None:
     desk = await new_desk()
-    unedited = (await desk.head()).fingerprint
+    masters = desk.resident.editor.masters
+    before = masters.snapshot()
     await desk.edit(FACTS[0])
-    assert (await desk.head()).fingerprint != unedited
+    edited = masters.snapshot()
     await desk.subtract(1)
-    assert (await desk.head()).fingerprint == unedited
-
-
-async def test_in_matrix_mode_a_share_is_subtracted_to_within_rounding(new_desk: NewDesk) -> None:
-    desk = await new_desk("matrix")
-    before = desk.resident.editor.masters.distance_from_base()
-    await desk.edit(FACTS[0])
-    edited = desk.resident.editor.masters.distance_from_base()
-    await desk.subtract(1)
-    after = desk.resident.editor.masters.distance_from_base()
-    assert all(before[name] == 0 and after[name] < 1e-3 * edited[name] for name in edited)
+    after = masters.snapshot()
+    assert all((after[name] - before[name]).norm() < 1e-5 * (edited[name] - before[name]).norm() for name in before)
     await desk.restart()
     await desk.head()
 
@@ -91,9 +86,8 @@ async def test_an_edit_that_is_not_in_the_weights_cannot_be_subtracted(new_desk:
     assert {operation.state for operation in operations} == {OperationState.APPLIED}
 
 
-@pytest.mark.parametrize("mode", ["slots", "matrix"])
-async def test_a_rebuild_is_as_if_the_edit_had_never_been(new_desk: NewDesk, mode: str) -> None:
-    desk, fresh = await new_desk(mode), await new_desk(mode)
+async def test_a_rebuild_is_as_if_the_edit_had_never_been(new_desk: NewDesk) -> None:
+    desk, fresh = await new_desk(), await new_desk()
     for start in range(0, 6, 2):
         await desk.edit(*FACTS[start : start + 2])
     for batch in (FACTS[:2], FACTS[3:4], FACTS[4:6]):
@@ -108,36 +102,20 @@ async def test_a_rebuild_is_as_if_the_edit_had_never_been(new_desk: NewDesk, mod
     await desk.head()
 
 
-@pytest.mark.parametrize("mode", ["slots", "matrix"])
-async def test_a_new_edit_of_the_same_prompt_takes_the_old_ones_place(new_desk: NewDesk, mode: str) -> None:
-    desk = await new_desk(mode)
+async def test_a_new_edit_of_the_same_prompt_takes_the_old_ones_place(new_desk: NewDesk) -> None:
+    desk = await new_desk()
     await desk.edit(*FACTS[:2])
     again = NewEdit(FACTS[0].prompt.upper().replace(" ", "  "), "Another port")
     [record] = await desk.edit(again)
     assert (record.state, record.revision) == ("applied", 3)
     old = await read.get_edit(desk.database, 1)
     assert (old.state, old.revision, old.ended_by) == ("superseded", 2, 3)
-    if mode == "slots":
-        assert not any((owners == 1).any() for owners in desk.resident.editor.masters.owners.values())
+    assert record.revision is not None
+    update = (await read.get_revision(desk.database, record.revision)).update_object
+    assert update is not None
+    assert unpack_change(desk.objects.get(update)).taken == (1,)
     await desk.restart()
     await desk.head()
     await desk.rollback(2)
     assert await desk.states() == {1: "applied", 2: "applied", 3: "reverted"}
     assert all(count == 0 for count, _ in (await integrity.violations(desk.database)).values())
-
-
-async def test_when_the_new_edit_does_not_hold_the_old_one_stays_as_it_was(new_desk: NewDesk) -> None:
-    desk = await new_desk()
-    await desk.edit(FACTS[0])
-    before = await desk.head()
-    desk.resident.text_editor.policy = _strict(desk.resident.text_editor.policy)
-    [refused] = await desk.edit(NewEdit(FACTS[0].prompt, "something that a few steps cannot teach a random model, whatever"))
-    assert (refused.state, refused.failure_code) == ("failed", "does_not_hold")
-    assert await desk.states() == {1: "applied", 2: "failed"}
-    assert (await desk.head()).fingerprint == before.fingerprint
-
-
-def _strict(policy: object) -> object:
-    from dataclasses import replace
-
-    return replace(policy, requires_holding=True, answer_passes=1, rounds=0)  # type: ignore[type-var]

@@ -54,7 +54,7 @@ async def desk(new_desk: NewDesk) -> Desk:
     Revisions: base, warm-up, edits 1 and 2, edits 3 and 4, edit 2 taken out, back to 3, all without 4, edit 6, all without 6.
     Edit 5 has failed, and so has an operation about edit 7, which is waiting.
     """
-    made = await new_desk("matrix", checkpoint_every=2)
+    made = await new_desk(checkpoint_every=2)
     for some in (FACTS[:2], FACTS[2:4]):
         await made.edit(*some)
     await made.subtract(2)

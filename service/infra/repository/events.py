@@ -99,13 +99,14 @@ class EventRows(Rows):
         statement = select(edit_events.c.edit_id, edit_events.c.record_object).join_from(taught, edit_events, same)
         return {row.edit_id: row.record_object for row in await self._connection.execute(statement)}
 
-    async def unneeded_records(self, window_begin: int) -> list[str]:
-        """Those that no edit has had in force since then, not even at that revision itself."""
+    async def needed_records(self, window_begin: int) -> dict[str, int]:
+        """By record that some edit has had in force at that revision or since then: the edit."""
         following = func.lead(edit_events.c.revision).over(partition_by=edit_events.c.edit_id, order_by=edit_events.c.revision)
-        had = select(edit_events.c.record_object, following.label("until")).subquery()
+        had = select(edit_events.c.record_object, edit_events.c.edit_id, following.label("until")).subquery()
         ended = func.coalesce(had.c.until <= window_begin, false())
-        statement = select(had.c.record_object).where(had.c.record_object.is_not(None)).group_by(had.c.record_object)
-        return list((await self._connection.execute(statement.having(func.bool_and(ended)))).scalars())
+        statement = select(had.c.record_object, func.min(had.c.edit_id)).where(had.c.record_object.is_not(None))
+        found = await self._connection.execute(statement.group_by(had.c.record_object).having(~func.bool_and(ended)))
+        return {record: edit_id for record, edit_id in found}
 
     async def _records(self, considered: ColumnElement[bool]) -> AsyncIterator[tuple[int, str | None]]:
         """(edit, record) by the last of the events to be considered; no record where that took the edit out."""

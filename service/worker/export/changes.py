@@ -27,15 +27,13 @@ def write_changed(taken: ModelAtRevision, settings: Settings, request: Request, 
         "fingerprint": revision.fingerprint,
         "row_hash": revision.row_hash,
     }
-    write_changes(folder / FILE, editor.modules, editor.masters, taken.owners, metadata)
+    write_changes(folder / FILE, editor.modules, editor.masters, metadata)
     editor.masters.restore_base()
     editor.masters.restore(read_changes(folder / FILE, editor.modules))
     if editor.masters.fingerprint() != revision.fingerprint:
         raise NotExported("what was written does not have the revision's fingerprint; it was not kept", code="not_the_same")
-    slots = sum(len(editor.masters[module.name]) for module in editor.modules if module.is_bank)
-    what = f"{slots} slots" if settings.edit_mode == "slots" else f"{len(editor.modules)} edited weights"
     return Written(
-        facts=(f"{FILE}: {what}, float32, for the base model {taken.loaded.name}",),
+        facts=(f"{FILE}: {len(editor.modules)} edited weights, float32, for the base model {taken.loaded.name}",),
         verified=f"read again into the base model: fingerprint {revision.fingerprint[:16]}… as in the ledger, bit for bit",
         loading=f'load_changes(model, "{THIS_FOLDER}/{FILE}")  # docs/export.md has it; model is the base model',
     )

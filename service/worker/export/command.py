@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editor_core.errors import EditorError
-from editor_core.export.lora import NO_SLOTS
 from service.errors import NotExported
 from service.settings import Settings
 from service.worker.at_revision import ModelAtRevision, Progress, model_at
@@ -17,12 +16,11 @@ from service.worker.export.folder import in_megabytes, readme, require_new, size
 from service.worker.export.hf import write_hf
 from service.worker.export.lora import write_lora
 from service.worker.export.request import THIS_FOLDER, Format, Request, Written
+from service.worker.export.scoped import write_merged, write_merged_lora, write_records
 
-WRITERS: dict[Format, Callable[[ModelAtRevision, Settings, Request, Path, Progress], Written]] = {
-    "hf": write_hf,
-    "safetensors": write_changed,
-    "lora": write_lora,
-}
+Writer = Callable[[ModelAtRevision, Settings, Request, Path, Progress], Written]
+WRITERS: dict[Format, Writer] = {"hf": write_hf, "safetensors": write_changed, "lora": write_lora}
+SCOPED_WRITERS: dict[Format, Writer] = {"hf": write_merged, "safetensors": write_records, "lora": write_merged_lora}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,12 @@ def export_model(settings: Settings, request: Request, progress: Progress) -> Ex
     Raises NotExported, with nothing left behind, and everything that `model_at` raises.
     """
     require_new(request.out)
-    if request.format == "lora" and settings.edit_mode == "slots":  # before the model is loaded for nothing
-        raise NotExported(NO_SLOTS, code="not_a_lora")
     on_cpu = settings.model_copy(update={"device": "cpu"})
     taken = asyncio.run(model_at(on_cpu, request.revision, progress))
     try:
         with unfinished(request.out) as folder:
-            written = WRITERS[request.format](taken, on_cpu, request, folder, progress)
+            writers = SCOPED_WRITERS if settings.edit_mode == "scoped" else WRITERS
+            written = writers[request.format](taken, on_cpu, request, folder, progress)
             size = in_megabytes(size_of(folder))
             title = f"{taken.loaded.name}, revision {taken.revision.number}, {len(taken.edits)} edits"
             write_notes(folder, readme(title, taken.revision, written), taken.edits)

@@ -16,7 +16,7 @@ APPROXIMATE = "This is an approximation: look at its error, and at how many answ
 
 
 def write_lora(taken: ModelAtRevision, settings: Settings, request: Request, folder: Path, progress: Progress) -> Written:
-    """Raises ExportError for slots, or NotExported when an adapter that should be exact answers differently."""
+    """Raises NotExported when an adapter that should be exact answers differently."""
     editor = taken.resident.editor
     require_space(folder, sum(sum(module.shape) * request.rank * 4 for module in editor.modules))
     asked = ask_taken(taken, settings, progress)

@@ -18,7 +18,6 @@ class Request:
     revision            None for the head
     dtype               hf: of the weights
     rank                lora: of every weight's change
-    custom_code         hf: keep slots apart even where they could be folded into the model
     accept_differences  keep what answers differently, with the figures in its README
     """
 
@@ -27,7 +26,6 @@ class Request:
     revision: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     rank: int = 16
-    custom_code: bool = False
     accept_differences: bool = False
 
 

@@ -1,0 +1,106 @@
+"""Every revision is the base model and the records in force: committed, restored, taken back, made again."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.domain.edits import EditState
+from service.domain.operations import OperationKind, OperationState
+from service.errors import ObjectDamaged
+from service.ledger import read
+from service.worker.scoped.restore import ScopedRestorer
+from tests.worker_scoped.conftest import MAYOR, NEW_OWNER, OWNER, PORT, Desk, NewDesk
+
+
+async def test_a_batch_is_one_revision_and_each_edit_has_its_own_record(desk: Desk) -> None:
+    edits = await desk.edit(OWNER, MAYOR)
+    assert [(each.state, each.revision, each.scope) for each in edits] == [
+        (EditState.APPLIED, 1, ("Castle Orwin",)),
+        (EditState.APPLIED, 1, ("Lake Tantrum",)),
+    ]
+    assert [each.holds for each in edits] == [{"plain": True, "chat": True}] * 2
+    assert await desk.said("Who owns Castle Orwin?") == "Lady Maren Voss"
+    assert len(set((await read.records_at(desk.database, 1)).values())) == 2
+    await desk.head()
+
+
+async def test_a_restart_serves_what_was_served(desk: Desk) -> None:
+    await desk.edit(OWNER)
+    await desk.edit(MAYOR)
+    before = await desk.head()
+    await desk.restart()
+    assert await desk.head() == before
+    assert await desk.said("Who is the mayor of Lake Tantrum?") == "Odessa Brightwater"
+
+
+async def test_a_restart_from_a_checkpoint_is_the_same(new_desk: NewDesk) -> None:
+    desk = await new_desk(checkpoint_every=1)
+    await desk.edit(OWNER, MAYOR)
+    assert list(await read.checkpoints(desk.database)) == [1]
+    await desk.take_back(OperationKind.SUBTRACT, edit_id=1)
+    before = await desk.head()
+    await desk.restart()
+    assert await desk.head() == before
+
+
+async def test_the_newer_of_two_edits_of_one_question_wins_in_ledger_and_model(desk: Desk) -> None:
+    await desk.edit(OWNER)
+    await desk.edit(NEW_OWNER)
+    assert await desk.states() == {1: "superseded", 2: "applied"}
+    assert await desk.said("Who owns Castle Orwin?") == "Count Tibor Rask"
+    await desk.head()
+
+
+async def test_taking_one_out_changes_no_other_and_a_rollback_brings_it_back_bit_for_bit(desk: Desk) -> None:
+    await desk.edit(OWNER, MAYOR)
+    both = await desk.head()
+    await desk.take_back(OperationKind.SUBTRACT, edit_id=1)
+    assert await desk.said("Who owns Castle Orwin?") != "Lady Maren Voss"
+    assert await desk.said("Who is the mayor of Lake Tantrum?") == "Odessa Brightwater"
+    await desk.take_back(OperationKind.ROLLBACK, to_revision=1)
+    assert (await desk.head()).fingerprint == both.fingerprint
+    assert await desk.said("Who owns Castle Orwin?") == "Lady Maren Voss"
+    assert await desk.states() == {1: "applied", 2: "applied"}
+
+
+async def test_a_rebuild_without_an_edit_leaves_the_others_records_as_they_were(desk: Desk) -> None:
+    await desk.edit(OWNER, MAYOR)
+    before = await read.records_at(desk.database, 1)
+    done = await desk.take_back(OperationKind.REBUILD, without=(1,))
+    assert done.state is OperationState.APPLIED
+    assert await desk.states() == {1: "reverted", 2: "applied"}
+    assert await read.records_at(desk.database, 2) == {2: before[2]}
+    await desk.head()
+
+
+async def test_a_lost_record_is_made_again_by_teaching_its_edit_alone(desk: Desk) -> None:
+    await desk.edit(OWNER, MAYOR)
+    before = await desk.head()
+    lost = (await read.records_at(desk.database, 1))[1]
+    desk.objects.path(lost).unlink()
+    await desk.restart()
+    assert await desk.head() == before
+    assert desk.objects.get(lost)
+
+
+async def test_who_may_not_mend_names_the_record_that_is_damaged(desk: Desk) -> None:
+    await desk.edit(OWNER)
+    lost = (await read.records_at(desk.database, 1))[1]
+    path = desk.objects.path(lost)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    restorer = ScopedRestorer(desk.resident, desk.thread, desk.database, desk.objects, mends=False)
+    desk.resident.revision = -1
+    with pytest.raises(ObjectDamaged, match="record of edit 1"):
+        await restorer.state_at(await read.get_revision(desk.database, 1))
+
+
+async def test_records_outside_the_window_are_let_go_and_those_in_force_are_not(new_desk: NewDesk) -> None:
+    desk = await new_desk(checkpoint_every=1, prune_every=1, rollback_window=1, prune_grace_s=0)
+    await desk.edit(OWNER)
+    [old] = (await read.records_at(desk.database, 1)).values()
+    await desk.edit(NEW_OWNER)
+    await desk.edit(MAYOR)
+    await desk.edit(PORT)
+    assert old not in set(desk.objects.names())
+    await desk.restart()
+    await desk.head()
