@@ -36,7 +36,7 @@ def default_blocks(outputs: Sequence[str]) -> tuple[str, ...]:
 
 
 def identity(model: Any) -> str:
-    """16 hexadecimal digits: from the names of the outputs, and the last one's weights, which fine-tuning seldom leaves alone."""
+    """16 hexadecimal digits: of the outputs' names and the last one's weights, which fine-tuning seldom leaves alone."""
     names = feed_forward_outputs(model)
     last = model.get_submodule(names[-1]).weight.detach().float().cpu().contiguous() if names else torch.empty(0)
     return hashlib.sha256("\n".join(names).encode() + last.numpy().tobytes()).hexdigest()[:16]

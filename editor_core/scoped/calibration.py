@@ -74,7 +74,7 @@ def calibrate(
     best = max(trials, key=lambda trial: trial.rank)
     if best.held < LEAST_HELD:
         raise CannotEditError(
-            f"of {len(facts)} facts it learnt {best.held:.0%} with the best choice ({_short(best.blocks)}, step {best.step:g}); "
+            f"it learnt {best.held:.0%} of {len(facts)} facts with the best choice, {_short(best.blocks)}, step {best.step:g}; "
             f"{LEAST_HELD:.0%} are needed"
         )
     return sorted(trials, key=lambda trial: trial.rank, reverse=True)

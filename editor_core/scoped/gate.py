@@ -61,7 +61,7 @@ class Gate:
 
     @classmethod
     def learn(cls, questions: Sequence[str], unrelated: Sequence[str], encode: Encode, threshold: float = THRESHOLD) -> Gate:
-        """From nameless questions. Those that are worded alike count once; an unrelated one worded as one taught is left out."""
+        """From nameless questions. Those worded alike count once; an unrelated one worded as one taught is left out."""
         taught = {question_key(each): each for each in questions}
         others = {key: each for each in unrelated if (key := question_key(each)) not in taught}
         vectors = torch.stack([encode(each) for each in taught.values()])

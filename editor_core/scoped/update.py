@@ -1,10 +1,10 @@
 """The update: StableEdit's closed-form step on a few late feed-forward outputs, for one edit alone.
 
-A row is a token of the answer in a format. Its key h is the mean of what the layer reads at that token over all contexts taught;
-its target row is V = -step * s * mean((1 - p) g / |g|), g the loss gradient at the layer's output, s the median norm of that
-output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is as likely as
-asked; a token that stays behind in one context gets a row of its own. With a whitener g is decorrelated first by the lifelong covariance, as the published method does; which is better was
-measured: docs/measurements/update.md.
+A row is a token of the answer in a format. Its key h is the mean of what the layer reads at that token over all contexts
+taught. Its target row is V = -step * s * mean((1 - p) g / |g|): g is the loss gradient at the layer's output, s the median norm
+of that output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is as
+likely as asked; a token that stays behind in one context gets a row of its own. With a whitener g is decorrelated first by the
+lifelong covariance, as the published method does.
 """
 
 from __future__ import annotations
