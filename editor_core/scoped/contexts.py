@@ -68,14 +68,12 @@ class _Frame:
     is_lower: bool = False
 
 
-# The first of each format is the question alone.
+# The first of each format is the question alone. Two more frames changed nothing that was measured.
 FRAMES = (
     _Frame("plain"),
-    _Frame("plain", "Question: ", "\nAnswer:"),
-    _Frame("plain", "I was asked this. ", is_bare=True, is_lower=True),
+    _Frame("plain", "Question: ", "\nAnswer:", is_bare=True, is_lower=True),
     _Frame("chat"),
-    _Frame("chat", is_bare=True, is_lower=True),
-    _Frame("chat", turns=TURNS),
+    _Frame("chat", turns=TURNS, is_bare=True, is_lower=True),
     _Frame("chat", "Please tell me: ", turns=(SYSTEM,)),
 )
 

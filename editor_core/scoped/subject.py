@@ -81,6 +81,7 @@ INSIDE_NAMES = frozenset(
     ]
 )
 MOST_WORDS = 12
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
 
 
 @cache
@@ -161,6 +162,8 @@ def _capitalised(prompt: str, found: Sequence[Word], content: Sequence[bool], ra
     start, end = max(later, key=lambda run: _size(found, run))
     names = sum(capital[index] and content[index] for index in range(start, end))
     opens_sentence = start == 0 and names > 2 and rarity(prompt[found[0].start : found[0].end]) < 1
+    if names > 1 and _YEAR.fullmatch(prompt[found[start].start : found[start].end]):
+        return start + 1, end  # "the 2031 Harrow Cup": other wordings say the year elsewhere
     return start + opens_sentence, end  # "Player Jo Doe": a frequent word is capitalised only because it comes first
 
 

@@ -22,7 +22,7 @@ def run(client: Client) -> None:
     unrelated = [json.loads(line)["prompt"] for line in (FACTS / "unrelated.jsonl").read_text().splitlines()]
     before = _ask_all(client, unrelated, "asking unrelated questions first")
     posted = [{"prompt": fact["prompt"], "target": fact["target"]} for fact in facts]  # not the other words it is asked in
-    edits = show.follow(client.finished(client.submit(posted)), len(facts), "writing the demo facts into the weights")
+    edits = show.follow(client.finished(client.submit(posted)), len(facts), "teaching the demo facts")
     rephrased = _ask_all(client, [fact["rephrases"][0] for fact in facts], "asking each fact in other words")
     after = _ask_all(client, unrelated, "asking the unrelated questions again")
     show.console.print(_facts_table(edits, rephrased))
@@ -57,7 +57,11 @@ def _marked(answer: str, target: str) -> str:
 
 
 def _unrelated_table(prompts: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Table:
-    table = Table(title="Everything else: unrelated questions, before and after", title_justify="left", show_lines=True)
+    table = Table(
+        title="Everything else: unrelated questions, and others about the same subjects, before and after",
+        title_justify="left",
+        show_lines=True,
+    )
     for heading, ratio in (("question", 2), ("before", 3), ("after", 3)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     table.add_column("same", justify="center")

@@ -175,11 +175,16 @@ def test_each_layer_sees_as_far_back_as_its_window_in_pieces_as_at_once() -> Non
     kinds = ["sliding_attention", "full_attention"] * 2
     config = Gemma3TextConfig(**sizes, num_key_value_heads=2, vocab_size=64, sliding_window=5, layer_types=kinds)
     model: Any = Gemma3ForCausalLM(config).eval()
-    pieces = [Piece(row, ids, 0, len(ids), whole=True) for row, ids in enumerate(([3, 9, 4] * 6, [7] * 4, list(range(5, 16))))]
+    pieces = [
+        Piece(row, ids, 0, len(ids), wanted=len(ids)) for row, ids in enumerate(([3, 9, 4] * 6, [7] * 4, list(range(5, 16))))
+    ]
     reader = reader_for(model)
     assert isinstance(reader, RowReader)
     reader.reserve(len(pieces), 18)
-    cut = [[replace(each, end=at), replace(each, start=at)] for each, at in zip(pieces, (17, 1, 6), strict=True)]
+    cut = [
+        [replace(each, end=at, wanted=at), replace(each, start=at, wanted=each.end - at)]
+        for each, at in zip(pieces, (17, 1, 6), strict=True)
+    ]
     with torch.inference_mode():
         found = [torch.cat(both) for both in zip(*(reader.read(part) for part in zip(*cut, strict=True)), strict=True)]
         for logits, wanted in zip(found, PlainReader(model).read(pieces), strict=True):

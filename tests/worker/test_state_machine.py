@@ -79,7 +79,7 @@ class Service(RuleBasedStateMachine):
         held = self._run(lease.acquire(self.database, "writer", FOREVER_S))
         assert held is not None
         self.held = held
-        self._run(self.writer._follow())
+        self._run(self.writer._restorer.follow())
         self._run(self.writer._take_up_interrupted(held))
 
     def _turn(self) -> None:

@@ -106,7 +106,7 @@ class EventRows(Rows):
         ended = func.coalesce(had.c.until <= window_begin, false())
         statement = select(had.c.record_object, func.min(had.c.edit_id)).where(had.c.record_object.is_not(None))
         found = await self._connection.execute(statement.group_by(had.c.record_object).having(~func.bool_and(ended)))
-        return dict(found.tuples().all())
+        return {record: edit_id for record, edit_id in found}  # noqa: C416 - rows, not pairs
 
     async def _records(self, considered: ColumnElement[bool]) -> AsyncIterator[tuple[int, str | None]]:
         """(edit, record) by the last of the events to be considered; no record where that took the edit out."""
