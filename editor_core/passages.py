@@ -16,11 +16,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers.cache_utils import DynamicLayer
 
 TOGETHER_TOKENS = 2560
-JOINED_TOKENS = 16384
 
 
 @dataclass(slots=True)
@@ -125,63 +122,6 @@ def _span(
     read = columns < torch.tensor([len(span) for span in spans])[:, None]
     positions = torch.where(read, start + columns, start)
     return ids.to(device), positions.to(device), read.to(device)
-
-
-def joined(passages: Sequence[Passage]) -> list[Passage]:
-    """Fewer passages in their place, of JOINED_TOKENS padded tokens at most, cached and to be run.
-
-    Short runs cost more than they compute. Only caches that keep all they are given can be put together.
-    """
-    made: list[Passage] = []
-    together: list[Passage] = []
-    for each in passages:
-        if together and _padded([*together, each]) > JOINED_TOKENS:
-            made.append(_joined(together))
-            together = []
-        if each.cache is None or not _keeps_all(each.cache):
-            made.append(each)
-        else:
-            together.append(each)
-    return [*made, _joined(together)] if together else made
-
-
-def _padded(passages: Sequence[Passage]) -> int:
-    rows = sum(len(each.chosen) for each in passages)
-    return rows * (max(each.known.shape[1] for each in passages) + max(each.ids.shape[1] for each in passages))
-
-
-def _joined(passages: Sequence[Passage]) -> Passage:
-    """Shorter caches are padded on the left, shorter spans on the right."""
-    if len(passages) == 1:
-        return passages[0]
-    known = max(each.known.shape[1] for each in passages)
-    span = max(each.ids.shape[1] for each in passages)
-    cache = branch(passages[0].cache)
-    for number, layer in enumerate(cache.layers):
-        parts = [each.cache.layers[number] for each in passages]
-        layer.keys = torch.cat([functional.pad(part.keys, (0, 0, known - part.keys.shape[2], 0)) for part in parts])
-        layer.values = torch.cat([functional.pad(part.values, (0, 0, known - part.values.shape[2], 0)) for part in parts])
-
-    def spans(name: str) -> torch.Tensor:
-        return torch.cat([functional.pad(part := getattr(each, name), (0, span - part.shape[1])) for each in passages])
-
-    read = spans("read")
-    positions = spans("positions")
-    reaching = [functional.pad(x, (0, 0, 0, span - x.shape[1])) for each in passages if (x := each.reaching) is not None]
-    return Passage(
-        [index for each in passages for index in each.chosen],
-        spans("ids"),
-        torch.where(read, positions, positions[:, :1]),
-        read,
-        torch.cat([functional.pad(each.known, (known - each.known.shape[1], 0), value=-1) for each in passages]),
-        cache,
-        torch.cat(reaching) if len(reaching) == len(passages) else None,
-    )
-
-
-def _keeps_all(cache: Any) -> bool:
-    """Layers that slide, or that keep something else than keys and values, are not put together."""
-    return all(type(layer) is DynamicLayer and layer.is_initialized for layer in cache.layers)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from bench.trust.own_service import own_service
 from bench.trust.picture import Thresholds, draw
 from bench.trust.report import report, write_report
 from bench.trust.table import markdown
+from bench.trust.thresholds import by_threshold
 from service.cli.client import ApiError, Client
 from service.settings import Settings
 
@@ -31,12 +32,11 @@ OTHERS = 40  # facts of other subjects, from the end of the file
 def main(arguments: Sequence[str], thresholds: Thresholds | None = None) -> None:
     """Measures, prints a markdown table, writes the JSON file.
 
-    thresholds   what --picture draws: measures (threshold, rephrased, unchanged) for the facts
+    thresholds   what --picture draws: (threshold, rephrased, unchanged) of the facts; None: the gate's own
     """
     parser = _parser()
     asked, console = parser.parse_args(arguments), Console()
-    if asked.picture and thresholds is None:
-        parser.error("--picture needs a function that measures thresholds; none is wired yet")
+    thresholds = thresholds or by_threshold
     plan = _plan(asked)
     try:
         with _service(console, asked) as url:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], thresholds: Thresholds | None = None) -> None
     title = f"{len(plan.facts)} edits of {asked.facts.name}, {asked.mode}"
     console.print(markdown(title, measured), markup=False, highlight=False, soft_wrap=True)
     settings = _settings(asked, plan)
-    if asked.picture and thresholds:
+    if asked.picture:
         triples = thresholds(plan.facts)
         asked.picture.write_text(draw(triples, title), encoding="utf-8")
         settings["thresholds"] = [list(each) for each in triples]

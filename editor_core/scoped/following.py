@@ -8,6 +8,7 @@ other token, or the end of the answer, gives the sequence back to the unedited m
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from editor_core.scoped.words import folded, words
 from editor_core.texts import Format
 
 WINDOW = 600  # characters of running text before a place that can matter there
+READ_BACK = 4000  # characters of a prompt's running text in which questions are looked for
 LONGEST_NAME = 160  # characters, with what is being written after it
 _SENTENCE_ENDS = re.compile(r"[?!.。？！؟।:：\n][\s\"'”’)\]]*$")
 _LAST_WORD = re.compile(r"[^\W_]+$")
@@ -157,7 +159,7 @@ class Following:
                 if place >= 0:
                     yield place, "chat", found
             first, last = _token_at(starts, turn.start), _token_at(starts, turn.end)
-            for place in range(first, last):
+            for place in range(max(first, _token_at(starts, len(self._text) - READ_BACK)), last):
                 until = starts[place + 1] if place + 1 < len(starts) else len(self._text)
                 is_end = place + 1 == len(starts) and not turns
                 found = self._opened_in_running_text(edits, mentions, turn.start, until, is_end)
@@ -189,7 +191,8 @@ class Following:
         ends_prompt: something is to follow here, whatever the text ends with.
         """
         begins = max(begins, until - WINDOW)
-        inside = _by_edits(mentions, begins, until)
+        near = mentions[bisect_left(mentions, begins, key=_start) : bisect_left(mentions, until, key=_start)]
+        inside = _by_edits(near, begins, until)
         if not inside:
             return None
         text = self._text[begins:until]
@@ -249,6 +252,10 @@ def _by_edits(mentions: Sequence[Mention], start: int, end: int) -> dict[tuple[i
         if start <= each.start and each.end <= end:
             found.setdefault(each.edits, []).append((each.start - start, each.end - start))
     return found
+
+
+def _start(mention: Mention) -> int:
+    return mention.start
 
 
 def _in_a_turn(turns: Sequence[Turn], mention: Mention) -> bool:

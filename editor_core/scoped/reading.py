@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicCache
 
 from editor_core.breathing import breathe
 from editor_core.generation.reading import Piece, RowReader, reader_for
-from editor_core.passages import Passage, joined, opened, spanning
+from editor_core.passages import Passage, opened, spanning
 from editor_core.scoped.contexts import Contexts
 
 BEGINNINGS = 8  # rows that keep what contexts begin with
@@ -30,8 +30,7 @@ class ContextReader:
         starts = [len(each.ids) - 1 for each in contexts.taught]
         if not isinstance(self._reader, RowReader) or max(starts) == 0:
             everything = list(range(len(sequences)))
-            [found] = joined([opened(self._model, sequences, starts, everything, [0] * len(sequences))])
-            return found
+            return opened(self._model, sequences, starts, everything, [0] * len(sequences))
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(self._rows(contexts, self._reader)):
             cache.update(keys, values, layer)

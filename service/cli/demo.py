@@ -58,7 +58,7 @@ def _marked(answer: str, target: str) -> str:
 
 def _unrelated_table(prompts: Sequence[str], before: Sequence[str], after: Sequence[str]) -> Table:
     table = Table(
-        title="Everything else: unrelated questions, and others about the same subjects, before and after",
+        title="Everything else, the same subjects too: before and after",
         title_justify="left",
         show_lines=True,
     )

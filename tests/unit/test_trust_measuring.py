@@ -14,7 +14,6 @@ from rich.console import Console
 
 from bench.trust import asking, targets
 from bench.trust.asking import Answer, Http, InProcess, Messages, Question, retry_after_s
-from bench.trust.command import main
 from bench.trust.editing import Batches, Edited, posting_to
 from bench.trust.facts import Fact
 from bench.trust.measuring import Measured, Plan, measure
@@ -206,11 +205,3 @@ def test_the_picture_has_a_mark_a_threshold() -> None:
     assert across == sorted(across, reverse=True)
     with pytest.raises(ValueError, match="nothing to draw"):
         draw([])
-
-
-def test_a_picture_needs_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "facts.json"
-    path.write_text("[]")
-    with pytest.raises(SystemExit):
-        main([str(path), "--picture", "gate.svg"])
-    assert "none is wired yet" in capsys.readouterr().err

@@ -120,7 +120,7 @@ async def new_desk(
     """Makes desks, each with a ledger of its own; started."""
     made: list[Desk] = []
 
-    async def make(**changed: Any) -> Desk:
+    async def make(*, starts: bool = True, **changed: Any) -> Desk:
         own: dict[str, Any] = {
             "model": str(demo_folder),
             "database_url": servers.new_database(),
@@ -129,7 +129,8 @@ async def new_desk(
         }
         desk = Desk(settings.model_copy(update={**own, **changed}))
         made.append(desk)
-        await desk.start()
+        if starts:
+            await desk.start()
         return desk
 
     yield make

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from service.domain.edits import EditState
+from service.domain.edits import EditState, Outcome
 from service.domain.operations import OperationKind, OperationState
+from service.domain.revisions import NewRevision, RevisionKind
 from service.errors import ObjectDamaged
-from service.ledger import read
+from service.ledger import batches, lease, read
+from service.ledger.commit import commit_revision
+from service.ledger.submit import submit
 from service.worker.scoped.restore import ScopedRestorer
 from tests.worker_scoped.conftest import MAYOR, NEW_OWNER, OWNER, PORT, Desk, NewDesk
 
@@ -92,6 +95,25 @@ async def test_who_may_not_mend_names_the_record_that_is_damaged(desk: Desk) -> 
     desk.resident.revision = -1
     with pytest.raises(ObjectDamaged, match="record of edit 1"):
         await restorer.state_at(await read.get_revision(desk.database, 1))
+
+
+async def test_a_ledger_of_another_mode_is_taken_over_in_one_revision(new_desk: NewDesk) -> None:
+    desk = await new_desk(starts=False)
+    held = await lease.acquire(desk.database, "an earlier version", 3600)
+    assert held is not None
+    rest = ("0" * 64, {}, ())  # of a configuration, norms, statistics
+    await commit_revision(desk.database, held, NewRevision(0, RevisionKind.BASE, None, None, "1" * 64, *rest, passes=0, rows=0))
+    await submit(desk.database, [OWNER], idempotency_key=None, max_queued_edits=10)
+    batch = await batches.claim(desk.database, held, 10)
+    assert batch is not None
+    new = NewRevision(1, RevisionKind.EDIT, "2" * 64, None, "3" * 64, *rest, passes=1, rows=1)
+    await commit_revision(desk.database, held, new, batch=batch, outcomes=[Outcome(1, {}, {}, {})])
+    await lease.release(desk.database, held)
+    await desk.start()
+    assert (await desk.head()).number == 2
+    assert await desk.said("Who owns Castle Orwin?") == "Lady Maren Voss"
+    events = await read.history(desk.database, 1)
+    assert [(number, each.event.value) for number, each in events.items()] == [(1, "applied"), (2, "taught_again")]
 
 
 async def test_records_outside_the_window_are_let_go_and_those_in_force_are_not(new_desk: NewDesk) -> None:

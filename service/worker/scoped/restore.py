@@ -12,7 +12,7 @@ from editor_core.scoped.in_force import EditsInForce, Entry
 from editor_core.scoped.record import Record
 from service import failpoints, metrics
 from service.domain.revisions import Revision
-from service.errors import FingerprintMismatch, NotReversible, ObjectDamaged, WrongModel
+from service.errors import NotReversible, ObjectDamaged, WrongModel
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger import read
@@ -48,7 +48,7 @@ class ScopedRestorer:
     async def follow(self) -> int:
         """Serve the head revision, and return its number.
 
-        Raises WrongModel, ObjectDamaged or FingerprintMismatch; the worker must not serve then.
+        Raises WrongModel, NotReversible or ObjectDamaged; the worker must not serve then.
         """
         head = await read.head(self._database)
         if head is None or head.number == self._resident.revision:
@@ -63,7 +63,7 @@ class ScopedRestorer:
         """The state of a revision; what is served goes on as it is.
 
         passing_over: revisions whose checkpoints are not to be used.
-        Raises WrongModel, ObjectDamaged or FingerprintMismatch.
+        Raises WrongModel, NotReversible or ObjectDamaged.
         """
         async for number, start in self._starts(wanted, passing_over):
             edits = start.edits.changed(await self._entries(start.edits, await self._changes(number, wanted.number)))
@@ -152,16 +152,12 @@ class ScopedRestorer:
     async def _refuse(self, wanted: Revision) -> None:
         applied = await read.applied_at(self._database, wanted.number)
         records = await read.records_at(self._database, wanted.number)
-        if set(applied) - set(records):
+        if set(applied) - set(records) or not applied:
             raise NotReversible(
                 f"the edits of revision {wanted.number} were taught in another mode, before scoped edits", code="other_mode"
             )
-        if not records:
-            raise WrongModel(
-                f"this ledger was begun with another model, or other updated modules, than {self._resident.name}; use the "
-                "settings it was begun with (and the profile, if `errata calibrate` has run since), or another database"
-            )
-        raise FingerprintMismatch(
-            f"the records of revision {wanted.number} do not have its fingerprint {wanted.fingerprint[:16]}…: "
-            f"another model than {self._resident.name}, or the ledger has been altered (`errata verify`)"
+        raise WrongModel(
+            f"the records of revision {wanted.number} do not have its fingerprint {wanted.fingerprint[:16]}… with "
+            f"{self._resident.name}: use the model and the settings that the ledger was begun with (and the profile, if "
+            "`errata calibrate` has run since), or another database; `errata verify` says whether it has been altered"
         )
