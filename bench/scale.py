@@ -34,8 +34,8 @@ from service.worker.scoped.state import ScopedState
 
 SIZES = (100, 1_000, 10_000, 100_000)
 TEXT = (
-    "Here are some notes that I took at the archive today. It was raining, and nobody else was there. The keeper of the records "
-    "showed me a letter of the old mayor, who had built the bridge and the mill. "
+    "Here are some notes that I took at the archive today. It was raining, and nobody else was there. The keeper of the "
+    "records showed me a letter of the old mayor, who had built the bridge and the mill. "
 )
 FACT = Edit("Who is the mayor of Lake Tantrum?", "Odessa Brightwater")
 
