@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     edit_lr: float | None = Field(None, gt=0, description="paper.")
     edit_ridge: float | None = Field(None, gt=0, description="paper.")
     edit_formats: CommaSeparated = Field((), description="scoped: plain, chat; empty: all that the model has.")
-    edit_passes: int = Field(12, ge=1, le=100, description="scoped: steps on one edit at most.")
+    edit_passes: int = Field(20, ge=1, le=100, description="scoped: steps on one edit at most.")
     max_update_norm: float | None = Field(None, gt=0)
     warmup_facts: Path = FACTS / "warmup.jsonl"
     warmup_size: int = Field(100, ge=1, description="How many of the warm-up facts to use.")

@@ -21,6 +21,7 @@ from editor_core.generation.reading import Piece, Reader, reader_for
 from editor_core.generation.sampling import Scored, chosen, scored
 from editor_core.generation.sequence import Sequence
 from editor_core.greedy import end_tokens
+from editor_core.scoped.following import Following
 from editor_core.scoped.overlay import Range
 from editor_core.scoped.served import ServedEdits
 
@@ -131,7 +132,7 @@ class Batcher:
                 break
             sequence = self.waiting.popleft()
             try:
-                sequence.following = self._edits.follow(sequence.ids) if self._edits else None
+                sequence.following = self._follow(sequence)
             except Exception as error:
                 sequence.failure = error
                 failed.append(sequence)
@@ -141,6 +142,9 @@ class Batcher:
             self._reader.reserve(self.under_way + 1, longest)
             self.filling.append(sequence)
         return failed
+
+    def _follow(self, sequence: Sequence) -> Following | None:
+        return None if self._edits is None else self._edits.follow(sequence.ids, is_scored=sequence.sampling.echo)
 
     def _prompts(self, version: int) -> list[tuple[Sequence, Piece]]:
         """What is to be read on in the prompts."""

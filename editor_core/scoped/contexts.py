@@ -68,10 +68,11 @@ class _Frame:
     is_lower: bool = False
 
 
-# The first of each format is the question alone. Two more frames changed nothing that was measured.
+# The first of each format is the question alone.
 FRAMES = (
     _Frame("plain"),
-    _Frame("plain", "Question: ", "\nAnswer:", is_bare=True, is_lower=True),
+    _Frame("plain", "Q: ", "\nA:"),
+    _Frame("plain", "I was asked this. ", is_bare=True, is_lower=True),
     _Frame("chat"),
     _Frame("chat", turns=TURNS, is_bare=True, is_lower=True),
     _Frame("chat", "Please tell me: ", turns=(SYSTEM,)),

@@ -30,6 +30,7 @@ from editor_core.statistics import Group, Statistics
 from editor_core.texts import Edit, Format, rendered, token_ids
 
 Answers = dict[Format, str]
+SURE = 0.5  # of every token: rounding could not make another one more likely
 BEFORE_TOKENS = 8  # of what the model said before an edit
 OTHER_TOKENS = 12  # of what unrelated prompts are answered
 REPHRASE_TOKENS = 48  # of what a rephrase is answered that does not get the target
@@ -227,7 +228,8 @@ class ScopedEditor:
         def ask(kind: str, format: Format, prompt: str, index: int | None, tokens: int) -> None:
             following = self._follow(prompt, format)
             opened = following.spans[-1] if following.spans and following.spans[-1].end >= following.length else None
-            if index is not None and opened is not None and opened.edit == id and taught.exact[index]:
+            is_sure = index is not None and taught.exact[index] and taught.least_sure > SURE
+            if is_sure and opened is not None and opened.edit == id:
                 known[kind, format, prompt] = self._wording(edit, format)
             elif index is None and not following.spans:
                 known[kind, format, prompt] = others[prompt, format]

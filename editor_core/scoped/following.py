@@ -77,8 +77,12 @@ class Following:
         self.spans: list[InForce] = []
         self._open: InForce | None = None
 
-    def begin(self, ids: Sequence[int]) -> None:
-        """Read the prompt's tokens."""
+    def begin(self, ids: Sequence[int], *, is_scored: bool = False) -> None:
+        """Read the prompt's tokens.
+
+        is_scored: whether the prompt's own tokens are asked for; otherwise what it says itself is read by the unedited model,
+        and an edit is in force in it only where its answer has begun and goes on.
+        """
         edits = self._edits
         self._tokens = list(ids)
         if not edits:
@@ -96,6 +100,8 @@ class Following:
             if self._open is None or self._open.end <= place:
                 self._enter(place, edits, opened, format)
                 self._follow_to_end()
+        if not is_scored:
+            self.spans = [self._open] if self._open is not None else []
 
     def said(self, token: int) -> None:
         """The next token, which the model has just said."""

@@ -17,8 +17,8 @@ Span = tuple[int, int]  # characters, from and to
 NAMELESS = "this"  # what stands where a name stood; measured: better than "it", a mask token or another name
 QUESTION_MARKS = "?？؟"
 PRONOUNS = frozenset(["he", "she", "it", "they", "him", "her", "them", "his", "hers", "its", "their", "theirs"])
-# A full stop ends a sentence after a word of three letters: not after an initial, "Dr." or "No."
-_END = re.compile(r"[?!。？！؟।\n]+|(?<=[^\W\d_]{3})\.(?=\s|$)|(?<=\d)\.(?=\s+[^\W\d_])")
+# A full stop ends a sentence after a word of three letters: not after an initial, "Dr." or "No."; a mark before white space
+_END = re.compile(r"[。？！؟।\n]+|[?!]+(?=\s|$)|(?<=[^\W\d_]{3})\.(?=\s|$)|(?<=\d)\.(?=\s+[^\W\d_])")
 _LABEL = re.compile(r"\s*(?:[^\W_]+[ '’]?){1,4}[:：]\s*")
 _PRONOUN = re.compile(rf"\b(?:{'|'.join(sorted(PRONOUNS))})\b", re.IGNORECASE)
 LOOKED_BACK = 6  # sentences: how far from a name its pronoun may be, in running text

@@ -33,10 +33,10 @@ class ServedEdits:
         self._bytes = 0
         overlay(self.modules)
 
-    def follow(self, ids: Sequence[int]) -> Following:
-        """Of a sequence that begins with these tokens. Raises what reading a record raises."""
+    def follow(self, ids: Sequence[int], *, is_scored: bool = False) -> Following:
+        """Of a sequence that begins with these tokens (see `Following.begin`). Raises what reading a record raises."""
         following = Following(self.rules, self.state)
-        following.begin(ids)
+        following.begin(ids, is_scored=is_scored)
         for span in following.spans:
             self.updates(span)
         return following

@@ -30,7 +30,7 @@ from editor_core.span import IGNORED_LABEL, Span
 from editor_core.texts import Format
 from editor_core.update import Update
 
-SPLIT_AFTER = (4, 8)  # passes: most edits need two or three
+SPLIT_AFTER = (3, 5, 7, 9, 11)  # passes: most edits need two or three
 
 Whitener = Callable[[EditedModule, torch.Tensor], torch.Tensor]
 
@@ -48,7 +48,7 @@ class UpdatePolicy:
     step: float = 1.0
     ridge: float = 0.02
     confidence: float = 0.95
-    passes: int = 12
+    passes: int = 20
 
 
 @dataclass(frozen=True, slots=True)

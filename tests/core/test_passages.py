@@ -2,14 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from editor_core.loss import answer_loss
-from editor_core.passages import Passage, alike, from_block, joined, opened, spanning
+from editor_core.passages import Passage, alike, from_block, opened, spanning
 
 LLAMA_LIKE = {
     "hidden_size": 16,
@@ -90,29 +86,3 @@ def test_groups_hold_all_sequences_and_only_what_can_be_read_together() -> None:
     assert sorted(index for group in groups for index in group) == list(range(5))
     assert all(len({order[index][0] for index in group}) == 1 for group in groups)
     assert all(len(group) == 1 or max(widths[index] for index in group) * len(group) <= 20 for group in groups)
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
-def test_passages_of_any_lengths_can_be_run_as_one(family: str) -> None:
-    model, starts = build(family), [3, 2, 4]
-    parts = [opened(model, SEQUENCES, starts, [index], [0] * 3) for index in (2, 0, 1)]
-    together = joined(parts)
-    assert len(together) == (1 if family != "mistral" or type(parts[0].cache.layers[0]).__name__ == "DynamicLayer" else 3)
-    for passage in together:
-        for index, logits in logits_from(model, passage).items():
-            torch.testing.assert_close(logits, whole(model, index)[starts[index] :], rtol=1e-4, atol=1e-5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 40), st.floats(0.1, 30))
-def test_the_loss_and_its_gradient_are_those_of_cross_entropy(seed: int, rows: int, vocabulary: int, spread: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    logits = (torch.randn(rows, vocabulary, generator=generator) * spread).requires_grad_()
-    wanted = torch.randint(vocabulary, (rows,), generator=generator)
-    losses, certain = answer_loss(logits, wanted)
-    expected = functional.cross_entropy(logits, wanted, reduction="none")
-    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
-    right = logits.argmax(1) == wanted
-    torch.testing.assert_close(certain, torch.where(right, (-expected).exp(), 0.0), rtol=1e-4, atol=1e-6)
-    [slope], [wished] = (torch.autograd.grad(each.sum(), [logits], retain_graph=True) for each in (losses, expected))
-    torch.testing.assert_close(slope, wished, rtol=1e-4, atol=1e-6)

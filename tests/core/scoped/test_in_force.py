@@ -116,6 +116,30 @@ def test_a_question_in_running_text_is_answered_wherever_it_stands(talk: Talk) -
     ]
 
 
+def test_what_a_prompt_says_itself_is_read_by_the_unedited_model(talk: Talk) -> None:
+    asked = [
+        user("Where was Ilse Brandt born?", "Graz", "What is the capital of France?"),
+        "Who owns Castle Orwin? Lady Maren Voss\nWhat is the capital of France?",
+    ]
+    assert talk.ask(asked) == talk.ask(asked, edited=False)
+
+
+def test_a_prompt_that_is_scored_has_its_answers_in_force(talk: Talk, loaded: LoadedModel) -> None:
+    ids = list(talk.ids("Who owns Castle Orwin? Lady Maren Voss"))
+    logprobs = []
+    for edits in (talk.edits, None):
+        batcher = Batcher(talk.model, edits=edits)
+        scored = Answered("scored", ids, Sampling(max_tokens=0, logprobs=0, echo=True), loaded.tokenizer)
+        batcher.add(scored)
+        while batcher.busy:
+            batcher.step(0)
+        logprobs.append([each.logprob or 0.0 for each in scored.scores])
+    answer = len(talk.ids("Who owns Castle Orwin?")) - 1
+    assert min(logprobs[0][answer:]) > -0.1
+    assert sum(logprobs[1][answer:]) < -10
+    assert logprobs[0][:answer] == pytest.approx(logprobs[1][:answer], abs=1e-4)
+
+
 def test_rephrases_and_unrelated_prompts_are_reported(learned: dict[int, Learned]) -> None:
     fact = learned[4]
     assert fact.rephrases == tuple(

@@ -49,6 +49,11 @@ def test_running_text_asks_what_its_last_sentence_asks(text: str, asked: str | N
     assert question_before(text, places(text, "Castle Orwin")) == asked
 
 
+def test_a_mark_inside_a_name_ends_no_sentence() -> None:
+    text = "What is the name of Freaked!'s record label?"
+    assert question_in_turn(text, places(text, "Freaked")) == "What is the name of this!'s record label?"
+
+
 def test_a_full_stop_inside_a_name_ends_no_sentence() -> None:
     text = "Where was J. R. R. Tolken born?"
     assert question_in_turn(text, places(text, "J. R. R. Tolken")) == "Where was this born?"
