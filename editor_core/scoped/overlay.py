@@ -14,6 +14,7 @@ from editor_core.modules import EditedModule
 from editor_core.update import Update
 
 Range = tuple[int, int, Mapping[str, Update]]  # tokens of the pass, from and to, and what is in force there
+_OVERLAID = "_errata_overlaid"
 _ranges: ContextVar[Sequence[Range]] = ContextVar("ranges", default=())
 
 
@@ -28,9 +29,14 @@ def over(ranges: Sequence[Range]) -> Iterator[None]:
 
 
 def overlay(modules: Sequence[EditedModule]) -> None:
-    """Have a model's modules add what is in force: output[s:e] += (x[s:e] left^T) right, in the output's dtype."""
+    """Have a model's modules add what is in force: output[s:e] += (x[s:e] left^T) right, in the output's dtype.
+
+    Those that do so already, or are copies of such, do it once all the same.
+    """
     for each in modules:
-        each.module.register_forward_hook(_adding(each.name))
+        if not each.module.__dict__.get(_OVERLAID):
+            each.module.__dict__[_OVERLAID] = True
+            each.module.register_forward_hook(_adding(each.name))
 
 
 def _adding(name: str) -> Any:
