@@ -35,12 +35,10 @@ async def follow_or_take_over(restorer: ScopedRestorer, taking_back: ScopedTakin
     try:
         await restorer.follow()
     except NotReversible as error:
-        resident = taking_back.resident
         head = await read.head(taking_back.database)
         assert head is not None
         applied = await read.applied_at(taking_back.database, head.number)
         known = await read.edits_by_id(taking_back.database, sorted(applied))
         log.info("taking a ledger over from another mode", revision=head.number, edits=len(known), detail=error.detail)
-        resident.revision = head.number
         candidate, effects = await taking_back.taught_again([known[each] for each in sorted(known)], {})
-        await taking_back.commit(lease, candidate, effects, RevisionKind.REBUILD)
+        await taking_back.commit(lease, candidate, effects, RevisionKind.REBUILD, number=head.number + 1)

@@ -137,11 +137,12 @@ class ScopedTakingBack(TakingBack):
         kind: RevisionKind,
         source: int | None = None,
         operation: OperationRecord | None = None,
+        number: int | None = None,
     ) -> None:
-        """Commit a state as the next revision, and serve it. Raises what `commit_revision` raises."""
+        """Commit a state as the next revision (or as this one), and serve it. Raises what `commit_revision` raises."""
         statistics = await asyncio.to_thread(self._objects.put, candidate.statistics)
         failpoints.hit("writer.persisted")
-        number = self._resident.revision + 1
+        number = self._resident.revision + 1 if number is None else number
         new = self._resident.new_revision(number, kind, candidate, statistics, 0, source)
         await commit_revision(self._database, held, new, effects=effects, operation=operation)
         await self._thread.exchange(self._resident.adopt, candidate.state, number)
