@@ -2,5 +2,5 @@
 
 A fact is asked in many ways, and questions whose answers must stay are asked before and after.
 Nothing here knows how an edit is made. Questions go to a running service, or to a model in this
-process. `/work/shared/measure/trust.py` is the forerunner: rows of the same name mean the same.
+process. Rows have the same names in every run.
 """
