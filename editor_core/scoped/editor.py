@@ -6,11 +6,10 @@ whenever this gives way.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from editor_core.answers import greedy_answers
 from editor_core.errors import EmptyBatchError
 from editor_core.modules import EditedModule
 from editor_core.scoped.answering import Asked, answers
@@ -102,7 +101,9 @@ class ScopedEditor:
         modules: Sequence[EditedModule],
         policy: ScopedPolicy | None = None,
         encoder: QuestionEncoder | None = None,
+        read: Callable[[str], bytes] | None = None,
     ) -> None:
+        """read: the bytes of a record in force, by its SHA-256; not needed where nothing is in force beside a batch."""
         self.model, self.tokenizer, self.modules = model, tokenizer, tuple(modules)
         self.policy = policy or ScopedPolicy()
         self.encoder = encoder or QuestionEncoder.load()
@@ -110,8 +111,13 @@ class ScopedEditor:
         self._contexts = ContextMaker(tokenizer, model, self.policy.formats, self.policy.max_tokens, self.policy.chat_wording)
         self._teacher = Teacher(model, self.modules, self.policy.update)
         self._draft: dict[str, bytes] = {}
-        self._served = ServedEdits(self.rules, self.modules, self._draft.__getitem__)
+        self._stored = read or self._draft.__getitem__
+        self._served = ServedEdits(self.rules, self.modules, self._record)
         self.statistics = Statistics((each.shape for each in self.modules), whitens=True, device=model.device)
+
+    def _record(self, name: str) -> bytes:
+        """Of an edit of the batch, or of one in force beside it."""
+        return self._draft[name] if name in self._draft else self._stored(name)
 
     @property
     def module_names(self) -> list[str]:
@@ -164,6 +170,8 @@ class ScopedEditor:
 
     def _steps(self, edits: Sequence[tuple[int, Edit]], in_force: EditsInForce, run: LearningRun) -> Iterator[str]:
         contexts = [self._contexts.of(edit) for _, edit in edits]
+        self._served.forget()
+        self._served.state = in_force
         before = yield from self._before([edit for _, edit in edits])
         others = yield from self._unrelated_before([edit for _, edit in edits])
         taught: list[Taught] = []
@@ -180,7 +188,6 @@ class ScopedEditor:
             for name, rows in taught[-1].rows.items():
                 groups[name].append(rows)
             yield "capture"
-        self._served.forget()
         self._served.state = in_force.changed({**dict.fromkeys(run.replaced), **changes})
         for index, (id, edit) in enumerate(edits):
             judged = yield from self._judged(id, edit, taught[index], contexts[index], others)
@@ -200,7 +207,7 @@ class ScopedEditor:
 
     def _before(self, edits: Sequence[Edit]) -> Generator[str, None, list[Answers]]:
         prompts = [(edit.prompt, format) for edit in edits for format in self.policy.formats]
-        said = greedy_answers(self.model, self.tokenizer, prompts, BEFORE_TOKENS)
+        said = self._said(prompts, BEFORE_TOKENS)
         yield "verify"
         size = len(self.policy.formats)
         return [dict(zip(self.policy.formats, said[at : at + size], strict=True)) for at in range(0, len(said), size)]
@@ -209,9 +216,14 @@ class ScopedEditor:
         prompts = list(
             dict.fromkeys((each, format) for edit in edits for each in edit.unrelated for format in self.policy.formats)
         )
-        said = greedy_answers(self.model, self.tokenizer, prompts, OTHER_TOKENS) if prompts else []
+        said = self._said(prompts, OTHER_TOKENS)
         yield "verify"
         return dict(zip(prompts, said, strict=True))
+
+    def _said(self, prompts: Sequence[tuple[str, Format]], tokens: int) -> list[str]:
+        """With the edits in force so far."""
+        asked = [Asked(tuple(self._ids(prompt, format)), tokens) for prompt, format in prompts]
+        return [each.text.strip() for each in answers(self.model, self.tokenizer, asked, self._served)]
 
     def _judged(
         self,
@@ -244,7 +256,7 @@ class ScopedEditor:
                 ask("unrelated", format, prompt, None, OTHER_TOKENS)
         said = dict(zip(asked, answers(self.model, self.tokenizer, list(asked.values()), self._served), strict=True))
         yield "verify"
-        texts = {**known, **{key: answer.text for key, answer in said.items()}}
+        texts = {**known, **{key: answer.text.strip() for key, answer in said.items()}}
 
         def holds(key: tuple[str, Format, str]) -> bool:
             is_whole = key in known or said[key].is_ended or key[1] == "plain"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.domain.edits import EditState, Outcome
+from service.domain.edits import EditState, NewEdit, Outcome
 from service.domain.operations import OperationKind, OperationState
 from service.domain.revisions import NewRevision, RevisionKind
 from service.errors import ObjectDamaged
@@ -52,6 +52,15 @@ async def test_the_newer_of_two_edits_of_one_question_wins_in_ledger_and_model(d
     assert await desk.states() == {1: "superseded", 2: "applied"}
     assert await desk.said("Who owns Castle Orwin?") == "Count Tibor Rask"
     await desk.head()
+
+
+async def test_what_another_edit_answers_is_reported_as_it_was_and_is(desk: Desk) -> None:
+    await desk.edit(OWNER)
+    [built] = await desk.edit(NewEdit("When was Castle Orwin built?", "in 1412", unrelated=(OWNER.prompt,)))
+    assert built.state is EditState.APPLIED
+    assert [(each.after.split("\n")[0], each.changed) for each in built.unrelated_answers] == [("Lady Maren Voss", False)] * 2
+    [again] = await desk.edit(NEW_OWNER)
+    assert (again.answers_before or {})["chat"] == "Lady Maren Voss"
 
 
 async def test_taking_one_out_changes_no_other_and_a_rollback_brings_it_back_bit_for_bit(desk: Desk) -> None:
