@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from editor_core.scoped.question import NAMELESS
-from editor_core.scoped.words import name_key, words
+from editor_core.scoped.words import name_key
 
 Encode = Callable[[str], torch.Tensor]
 THRESHOLD = 0.56  # cosine; how rephrased success trades against other questions: docs/measurements/gate.md
@@ -26,7 +26,7 @@ _ASK_FOR_IT = frozenset(name_key(f"{NAMELESS} the our your my a an what whats is
 
 def question_key(question: str) -> str:
     """Equal for questions that are worded alike: without case, accents, punctuation."""
-    return " ".join(word.text for word in words(question))
+    return name_key(question)
 
 
 def _is_read(question: str) -> bool:
