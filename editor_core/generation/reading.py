@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -140,14 +141,24 @@ class PlainReader:
         return found
 
 
-@torch.inference_mode()
 def reader_for(model: Any) -> Reader:
-    """Rows where the model reads from them what it reads on its own; asked with a few tokens, since no list is complete."""
+    """Rows where the model reads from them what it reads on its own; asked once a model."""
+    if model not in _reads_rows:
+        _reads_rows[model] = _can_read_rows(model)
+    return RowReader(model) if _reads_rows[model] else PlainReader(model)
+
+
+_reads_rows: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def _can_read_rows(model: Any) -> bool:
+    """Asked with a few tokens, since no list of architectures is complete."""
     plain = PlainReader(model)
     try:
         layers = DynamicCache(config=model.config).layers
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
-            return plain
+            return False
         trial = RowReader(model)
         trial.reserve(len(PROBE), max(map(len, PROBE)))
         first, second = PROBE
@@ -155,6 +166,5 @@ def reader_for(model: Any) -> Reader:
         last = [Piece(0, first, len(first) - 1, len(first)), Piece(1, second, 0, len(second))]
         pairs = list(zip(trial.read(last), plain.read(last), strict=True))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, UnsupportedModuleError):
-        return plain
-    agree = all(float((one - other).abs().max()) <= TOLERANCE * float(other.std()) for one, other in pairs)
-    return RowReader(model) if agree else plain
+        return False
+    return all(float((one - other).abs().max()) <= TOLERANCE * float(other.std()) for one, other in pairs)

@@ -115,67 +115,53 @@ class Teacher:
             coefficients: dict[str, torch.Tensor] = {}
             keys: dict[str, torch.Tensor] = {}
             rows: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-            passes = 0
-            while passes < self.policy.passes:
+            for passes in range(self.policy.passes + 1):
                 breathe()
-                found = self._differentiated(passage, asked, _kept(keys, coefficients))
-                if found is None:
+                kept = _kept(keys, coefficients)
+                seen = self._seen(passage, asked, kept, is_last=passes == self.policy.passes)
+                if not seen.modules:
                     break
                 if passes in SPLIT_AFTER:
-                    asked = asked.split(found[0].sure <= self.policy.confidence)
-                self._step(asked, found, keys, coefficients, rows)
-                passes += 1
-            kept = _kept(keys, coefficients)
-            sure, exact = self._judged(passage, asked, kept)
-        return Taught(kept, rows, passes, sure, exact)
+                    asked = asked.split(seen.sure <= self.policy.confidence)
+                self._step(asked, seen, keys, coefficients, rows)
+        return Taught(kept, rows, passes, float(seen.sure.min()), _exact(passage, asked, seen.right))
 
-    def _differentiated(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]) -> list[_Seen] | None:
-        """What every module read and the gradients at its output; None once every token is as likely as it is to be."""
+    def _seen(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update], *, is_last: bool) -> _Seen:
+        """One pass: differentiated unless it is the last, or every token is as likely as it is to be."""
         with ExitStack() as stack, torch.enable_grad():
             taps = self._tapped(passage, asked, updates, stack)
-            losses = self._losses(passage, asked, stack)
-            sure = (-losses.detach()).exp()
-            if bool((sure > self.policy.confidence).all()):
-                return None
+            logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
+            losses, _ = answer_loss(logits, asked.tokens)
+            if not bool(torch.isfinite(losses).all()):
+                raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
+            sure, right = (-losses.detach()).exp(), logits.detach().argmax(-1) == asked.tokens
+            if is_last or bool((sure > self.policy.confidence).all()):
+                return _Seen((), sure, right)
             gradients = torch.autograd.grad(losses.sum(), [tap.output for tap in taps if tap.output is not None])
-        return [
-            _Seen(tap.keys.float(), gradient[asked.mask].float(), sure)
-            for tap, gradient in zip(taps, gradients, strict=True)
-            if tap.keys is not None
-        ]
+        found = zip(taps, gradients, strict=True)
+        return _Seen(tuple((tap.keys, each[asked.mask].float()) for tap, each in found if tap.keys is not None), sure, right)
 
     def _step(
         self,
         asked: _Asked,
-        found: Sequence[_Seen],
+        seen: _Seen,
         keys: dict[str, torch.Tensor],
         coefficients: dict[str, torch.Tensor],
         rows: dict[str, tuple[torch.Tensor, torch.Tensor]],
     ) -> None:
-        for module, seen in zip(self.modules, found, strict=True):
+        for module, (read, gradients) in zip(self.modules, seen.modules, strict=True):
             name = module.name
             if name not in keys:
-                rows[name] = (seen.keys, seen.gradients)
-                keys[name], coefficients[name] = seen.keys[:0], seen.gradients[:0]
+                rows[name] = (read, gradients)
+                keys[name], coefficients[name] = read[:0], gradients[:0]
             if (new := asked.rows - len(keys[name])) > 0:
                 keys[name] = torch.cat([keys[name], asked.mean(rows[name][0])[-new:]])
                 coefficients[name] = torch.cat([coefficients[name], torch.zeros(new, module.d_out)])
-            directions = seen.gradients if self.whitener is None else self.whitener(module, seen.gradients)
+            directions = gradients if self.whitener is None else self.whitener(module, gradients)
             step = asked.mean((1 - seen.sure)[:, None] * functional.normalize(directions, dim=1))
             scale = module.product(rows[name][0]).norm(dim=1).median()
             target = -self.policy.step * scale * step
             coefficients[name] = coefficients[name] + ridge(keys[name], target, self.policy.ridge)
-
-    @torch.no_grad()
-    def _judged(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update]) -> tuple[float, tuple[bool, ...]]:
-        with ExitStack() as stack:
-            self._tapped(passage, asked, updates, stack)
-            logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
-        sure = logits.log_softmax(-1).gather(1, asked.tokens[:, None]).exp().min()
-        right = torch.ones_like(asked.mask)
-        right[asked.mask] = logits.argmax(-1) == asked.tokens
-        by_context = dict(zip(passage.chosen, right.all(1).tolist(), strict=True))
-        return float(sure), tuple(by_context[index] for index in range(len(by_context)))
 
     def _tapped(self, passage: Passage, asked: _Asked, updates: Mapping[str, Update], stack: ExitStack) -> list[Tap]:
         """Have the model run from the first edited block on with these updates, and hear what its modules read."""
@@ -185,25 +171,22 @@ class Teacher:
             if each.name in updates:
                 stack.callback(each.module.register_forward_hook(_adding(updates[each.name])).remove)
             taps.append(Tap(asked.mask))
-            if torch.is_grad_enabled():
-                stack.callback(each.module.register_forward_hook(taps[-1]).remove)
+            stack.callback(each.module.register_forward_hook(taps[-1]).remove)
         return taps
-
-    def _losses(self, passage: Passage, asked: _Asked, stack: ExitStack) -> torch.Tensor:
-        logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
-        losses, _ = answer_loss(logits, asked.tokens)
-        if not bool(torch.isfinite(losses).all()):
-            raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
-        return losses
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Of one module: keys N x d_in, gradients N x d_out, and how sure the model is of each token, N."""
+    """Of one pass, N tokens of answers.
 
-    keys: torch.Tensor
-    gradients: torch.Tensor
+    modules  keys N x d_in and gradients N x d_out, float32, of every module; none where nothing was differentiated
+    sure     N, the tokens' probabilities
+    right    N bool, whether each is the most likely token
+    """
+
+    modules: tuple[tuple[torch.Tensor, torch.Tensor], ...]
     sure: torch.Tensor
+    right: torch.Tensor
 
 
 def ridge(keys: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tensor:
@@ -216,6 +199,14 @@ def ridge(keys: torch.Tensor, target: torch.Tensor, share: float) -> torch.Tenso
 
 def _kept(keys: Mapping[str, torch.Tensor], coefficients: Mapping[str, torch.Tensor]) -> dict[str, Update]:
     return {name: Update(each, coefficients[name]).rounded() for name, each in keys.items()}
+
+
+def _exact(passage: Passage, asked: _Asked, right: torch.Tensor) -> tuple[bool, ...]:
+    """By context: whether all of its tokens are right."""
+    found = torch.ones_like(asked.mask)
+    found[asked.mask] = right
+    by_context = dict(zip(passage.chosen, found.all(1).tolist(), strict=True))
+    return tuple(by_context[index] for index in range(len(by_context)))
 
 
 def _adding(update: Update) -> Callable[..., torch.Tensor]:
