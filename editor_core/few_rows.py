@@ -3,8 +3,8 @@
 MKL divides a product among its threads by the rows of what comes out. A pass over a token of each of sixteen answers has
 sixteen of them, W x^T has as many as the layer has outputs. On two AVX2 cores it takes 0.4 of the time for two to four rows,
 0.6 to 0.8 for sixteen to sixty-four, the vocabulary 0.55; with one thread, and from some two hundred rows, it is the same.
-A single row is a product of a matrix and a vector, which MKL may leave to one thread: as two rows it took 0.4 of the time on two
-AVX-512 cores.
+A single row is a product of a matrix and a vector, which MKL may leave to one thread: as two rows it took 0.4 of the time on
+two AVX-512 cores.
 """
 
 from __future__ import annotations

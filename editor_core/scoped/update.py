@@ -131,10 +131,10 @@ class Teacher:
         with ExitStack() as stack, torch.enable_grad():
             taps = self._tapped(passage, asked, updates, stack)
             logits = answer_logits(self._model, Span(passage.inputs(), asked.labels), asked.mask, stack)
-            losses, _ = answer_loss(logits, asked.tokens)
+            losses, certain = answer_loss(logits, asked.tokens)
             if not bool(torch.isfinite(losses).all()):
                 raise NonFiniteUpdateError("the loss is not a finite number: the model answers with NaN or infinity")
-            sure, right = (-losses.detach()).exp(), logits.detach().argmax(-1) == asked.tokens
+            sure, right = (-losses.detach()).exp(), certain > 0
             if is_last or bool((sure > self.policy.confidence).all()):
                 return _Seen((), sure, right)
             gradients = torch.autograd.grad(losses.sum(), [tap.output for tap in taps if tap.output is not None])
