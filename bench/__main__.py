@@ -34,7 +34,7 @@ COMMANDS = {  # imported when asked for: some bring torch along, which the other
     "taking-back": "bench.taking_back",
     "trust": "bench.trust.command",
     "gate": "bench.gate.command",
-    "scale": "bench.scale",
+    "scale": "bench.scale.command",
 }
 
 

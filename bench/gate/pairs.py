@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench.trust.facts import Fact
 from bench.trust.questions import FOUR, TWELVE, same_subject
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.entry import Entry
+from editor_core.scoped.in_force import EditsInForce
 from editor_core.scoped.question import NAMELESS, Span, nameless, question_in_turn
 from editor_core.scoped.subject import Rarity, find_subject
 from editor_core.scoped.words import name_key, words

@@ -30,29 +30,36 @@ NOT_OURS = (
 
 @contextlib.contextmanager
 def own_service(console: Console, edit_mode: str | None) -> Iterator[str]:
-    """Its URL, as soon as it is ready; it is stopped and removed afterwards.
+    """Its URL, as soon as it is ready; it is stopped and removed afterwards. Parameters and errors as in `service_in`."""
+    folder = tempfile.TemporaryDirectory(prefix="errata-bench-", ignore_cleanup_errors=True)
+    with folder as path, service_in(Path(path), console, edit_mode) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def service_in(folder: Path, console: Console, edit_mode: str | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The URL of a service whose data are in this folder, and its process, as soon as it is ready; it is stopped afterwards.
 
     edit_mode   for ERRATA_EDIT_MODE; None: as in the environment, or the default
     Raises SystemExit with the end of its log when it does not come up.
     """
-    with tempfile.TemporaryDirectory(prefix="errata-trust-", ignore_cleanup_errors=True) as folder:
-        port = _free_port()
-        environment = environment_of(Path(folder), port, edit_mode)
-        url, log = f"http://127.0.0.1:{port}", Path(folder) / "service.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", "up"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            _wait_until_ready(console, url, process, log)
-            yield url
-        finally:
-            _stop(process, environment)
+    port = _free_port()
+    environment = environment_of(folder, port, edit_mode)
+    url, log = f"http://127.0.0.1:{port}", folder / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "up"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(console, url, process, log)
+        yield url, process
+    finally:
+        _stop(process, environment)
 
 
 def environment_of(folder: Path, port: int, edit_mode: str | None) -> dict[str, str]:

@@ -15,9 +15,10 @@ from editor_core.modules import EditedModule
 from editor_core.scoped.answering import Asked, answers
 from editor_core.scoped.contexts import ContextMaker, Contexts
 from editor_core.scoped.encoder import QuestionEncoder
+from editor_core.scoped.entry import Entry
 from editor_core.scoped.following import Following, Rules
 from editor_core.scoped.gate import THRESHOLD, Gate
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.in_force import EditsInForce
 from editor_core.scoped.question import is_question, question_before, question_in_turn
 from editor_core.scoped.record import Address, Record
 from editor_core.scoped.served import ServedEdits

@@ -132,9 +132,9 @@ class Following:
 
     def _enter(self, place: int, edits: EditsInForce, edit: int, format: Format) -> None:
         """place: the token after which the answer begins."""
-        answer = edits.address(edit).answers.get(format)
-        if answer:
-            self._open = InForce(place, edit, edits.entries[edit].record, answer)
+        answer, entry = edits.address(edit).answers.get(format), edits.get(edit)
+        if answer and entry is not None:
+            self._open = InForce(place, edit, entry.record, answer)
             self.spans.append(self._open)
 
     def _continues(self, token: int) -> bool:

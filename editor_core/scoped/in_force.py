@@ -1,7 +1,8 @@
 """The edits in force at one revision: an immutable value, so that a draft, a commit and a rollback exchange one pointer.
 
-Maps share their structure (hash array mapped tries): with 100,000 edits a change copies some dozen nodes a changed edit, and
-nothing is rebuilt, hashed or packed that has not changed.
+What a checkpoint held stays as it was packed and is looked up there; changes since are in maps that share their structure
+(hash array mapped tries). With 100,000 edits a change copies some dozen nodes a changed edit, and nothing is rebuilt, hashed or
+packed that has not changed.
 """
 
 from __future__ import annotations
@@ -10,26 +11,17 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from heapq import merge
 from typing import NamedTuple
 
 from immutables import Map
 
+from editor_core.scoped.entry import Entry
+from editor_core.scoped.packed import NOTHING_PACKED, PackedEdits
 from editor_core.scoped.record import Address
-from editor_core.scoped.words import Word, name_key
+from editor_core.scoped.words import Word
 
 MODULUS = 1 << 256
-
-
-class Entry(NamedTuple):
-    """One edit: the SHA-256 of its record (hexadecimal), the keys of its names, and its address as bytes."""
-
-    record: str
-    keys: tuple[str, ...]
-    address: bytes
-
-    @classmethod
-    def of(cls, record: str, address: Address) -> Entry:
-        return cls(record, tuple(sorted({key for name in address.names if (key := name_key(name))})), address.to_bytes())
 
 
 class Mention(NamedTuple):
@@ -47,82 +39,108 @@ def address_of(data: bytes) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class EditsInForce:
-    """By edit id what is in force, and by name which edits are about it.
+    """By edit id what is in force, and by name which edits are about it: what a checkpoint holds, and what has changed since.
 
-    fingerprint  sum of the SHA-256 of every (edit id, record), modulo 2^256: no change reads all edits
+    base         as they were read
+    entries      of edits that are other than in the base; None for one taken out of it
+    names        of names whose edits are other than in the base: all of their edits, ascending
+    lengths      by first word: words of names that begin with it, of names that came to the base
+    count        edits in force
+    total        sum of the SHA-256 of every (edit id, record), modulo 2^256
     """
 
-    entries: Map[int, Entry] = field(default_factory=Map)
+    base: PackedEdits = NOTHING_PACKED
+    entries: Map[int, Entry | None] = field(default_factory=Map)
     names: Map[str, tuple[int, ...]] = field(default_factory=Map)
-    lengths: Map[str, tuple[int, ...]] = field(default_factory=Map)  # by first word: words of the names that begin with it
+    lengths: Map[str, tuple[int, ...]] = field(default_factory=Map)
+    count: int = 0
     total: int = 0
 
     @classmethod
     def of(cls, rows: Iterable[tuple[int, Entry]]) -> EditsInForce:
         """All at once."""
-        entries = dict(rows)
-        names: dict[str, list[int]] = {}
-        lengths: dict[str, set[int]] = {}
-        for edit, entry in entries.items():
-            for key in entry.keys:
-                names.setdefault(key, []).append(edit)
-                lengths.setdefault(key.split(" ", 1)[0], set()).add(key.count(" ") + 1)
-        return cls(
-            Map(entries),
-            Map({key: tuple(sorted(edits)) for key, edits in names.items()}),
-            Map({first: tuple(sorted(sizes, reverse=True)) for first, sizes in lengths.items()}),
-            sum(_term(edit, entry) for edit, entry in entries.items()) % MODULUS,
-        )
+        return cls().changed(dict(rows))
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self.count
 
     @property
     def fingerprint(self) -> str:
-        """64 hexadecimal digits."""
+        """64 hexadecimal digits. No change reads all edits."""
         return f"{self.total:064x}"
+
+    def get(self, edit: int) -> Entry | None:
+        """None for one that is not in force."""
+        return self.entries[edit] if edit in self.entries else self.base.get(edit)
+
+    def address(self, edit: int) -> Address:
+        """Of one in force."""
+        entry = self.get(edit)
+        assert entry is not None
+        return address_of(entry.address)
+
+    def named(self, key: str) -> tuple[int, ...]:
+        """Ascending ids of the edits that have this name."""
+        found = self.names.get(key)
+        return self.base.named(key) if found is None else found
+
+    def rows(self) -> Iterator[tuple[int, Entry]]:
+        """All of them, by ascending edit id."""
+        changed = sorted(self.entries)
+        kept = ((edit, entry) for edit, entry in self.base.rows() if edit not in self.entries)
+        new = ((edit, entry) for edit in changed if (entry := self.entries[edit]) is not None)
+        return merge(kept, new)
+
+    def packed(self) -> EditsInForce:
+        """The same, all of it in the base. Costs what all edits cost."""
+        return EditsInForce(PackedEdits.pack(self.rows()), count=self.count, total=self.total)
 
     def changed(self, changes: Mapping[int, Entry | None]) -> EditsInForce:
         """With these entries in place of the edits' own; None takes an edit out. Costs what the changes cost."""
         entries, names, lengths = self.entries.mutate(), self.names.mutate(), self.lengths.mutate()
-        total = self.total
-        for edit, new in changes.items():
-            old = entries.get(edit)
-            if old is not None:
-                total -= _term(edit, old)
-                del entries[edit]
-                for key in old.keys:
-                    left = tuple(other for other in names[key] if other != edit)
-                    if left:
-                        names[key] = left
-                    else:
-                        del names[key]
-            if new is not None:
-                total += _term(edit, new)
-                entries[edit] = new
-                for key in new.keys:
-                    names[key] = tuple(sorted({*names.get(key, ()), edit}))
-                    first, size = key.split(" ", 1)[0], key.count(" ") + 1
-                    if size not in (known := lengths.get(first, ())):
-                        lengths[first] = tuple(sorted({*known, size}, reverse=True))
-        return replace(self, entries=entries.finish(), names=names.finish(), lengths=lengths.finish(), total=total % MODULUS)
+        count, total = self.count, self.total
 
-    def address(self, edit: int) -> Address:
-        return address_of(self.entries[edit].address)
+        def named(key: str) -> tuple[int, ...]:
+            found: tuple[int, ...] | None = names.get(key, None)
+            return self.base.named(key) if found is None else found
+
+        for edit, new in changes.items():
+            old = entries[edit] if edit in entries else self.base.get(edit)
+            if old is not None:
+                total, count = total - _term(edit, old), count - 1
+                for key in old.keys:
+                    names[key] = tuple(other for other in named(key) if other != edit)
+            if new is not None:
+                total, count = total + _term(edit, new), count + 1
+                for key in new.keys:
+                    names[key] = tuple(sorted({*named(key), edit}))
+                    first, size = key.split(" ", 1)[0], key.count(" ") + 1
+                    if size not in (sizes := lengths.get(first, ())):
+                        lengths[first] = (*sizes, size)
+            if new is not None or self.base.get(edit) is not None:
+                entries[edit] = new
+            elif edit in entries:
+                del entries[edit]
+        return replace(
+            self,
+            entries=entries.finish(),
+            names=names.finish(),
+            lengths=lengths.finish(),
+            count=count,
+            total=total % MODULUS,
+        )
 
     def mentions(self, found: list[Word]) -> list[Mention]:
         """The names in a text's words, in order; where several begin at one word all of them. Costs a look-up a word."""
-        return list(self._mentions(found)) if self.entries else []
+        return list(self._mentions(found)) if self.count else []
 
     def _mentions(self, found: list[Word]) -> Iterator[Mention]:
         for index, word in enumerate(found):
-            for size in self.lengths.get(word.text, ()):
+            sizes = {*self.lengths.get(word.text, ()), *self.base.lengths(word.text)}
+            for size in sorted(sizes, reverse=True):
                 run = found[index : index + size]
-                if len(run) == size and (edits := self.names.get(" ".join(each.text for each in run))):
+                if len(run) == size and (edits := self.named(" ".join(each.text for each in run))):
                     yield Mention(edits, run[0].start, run[-1].end)
-
-    def rows(self) -> Iterable[tuple[int, Entry]]:
-        return self.entries.items()
 
 
 def _term(edit: int, entry: Entry) -> int:

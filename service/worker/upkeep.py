@@ -57,7 +57,10 @@ class Upkeep:
     async def _write_checkpoint(self, held: Lease) -> None:
         began = time.perf_counter()
         number = self._resident.revision
-        state = await self._thread.run(self._resident.pack_state)
+        if isinstance(self._resident, ScopedModel):  # what it serves is never written to: answers need not wait
+            state = await asyncio.to_thread(self._resident.pack_state)
+        else:
+            state = await self._thread.run(self._resident.pack_state)
         name = await asyncio.to_thread(self._objects.put, state)
         failpoints.hit("checkpoint.before")
         await checkpoints.keep(self._database, held, number, name, len(state))

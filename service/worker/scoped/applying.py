@@ -12,7 +12,7 @@ import structlog
 
 from editor_core.errors import EncodingError
 from editor_core.scoped.editor import Learned
-from editor_core.scoped.in_force import Entry
+from editor_core.scoped.entry import Entry
 from service import failpoints, metrics
 from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer, same_prompt
 from service.domain.revisions import RevisionKind

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from safetensors.torch import load, save
 
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.in_force import EditsInForce
+from editor_core.scoped.packed import PackedEdits
 from service.worker.scoped.state import ScopedState
 
-_STATISTICS = "statistics/"
+_EDITS, _TOTAL, _STATISTICS = "edits/", "total", "statistics/"
+_TOTAL_BYTES = 32
 
 
 def pack_state(state: ScopedState) -> bytes:
-    """ids int64 (n), records uint8 (n x 32), sizes int32 (n x 2) of names and addresses, and both one after the other."""
-    rows = sorted(state.edits.rows())
-    names = [" | ".join(entry.keys).encode() for _, entry in rows]
-    tensors = {
-        "ids": torch.tensor([edit for edit, _ in rows], dtype=torch.int64),
-        "records": _bytes(b"".join(bytes.fromhex(entry.record) for _, entry in rows)),
-        "sizes": torch.tensor(
-            [[len(name), len(entry.address)] for name, (_, entry) in zip(names, rows, strict=True)], dtype=torch.int32
-        ),
-        "names": _bytes(b"".join(names)),
-        "addresses": _bytes(b"".join(entry.address for _, entry in rows)),
-    }
+    """The arrays of `PackedEdits`, the edits' total (32 bytes, little-endian) that their fingerprint is, and the statistics."""
+    edits = state.edits.packed()
+    tensors = {_EDITS + name: each for name, each in edits.base.tensors().items()}
+    tensors[_TOTAL] = torch.frombuffer(bytearray(edits.total.to_bytes(_TOTAL_BYTES, "little")), dtype=torch.uint8)
     tensors |= {_STATISTICS + name: each.cpu().contiguous() for name, each in state.statistics.state_dict().items()}
     return save(tensors)
 
@@ -33,29 +25,11 @@ def pack_state(state: ScopedState) -> bytes:
 def unpack_state(data: bytes) -> tuple[EditsInForce, dict[str, torch.Tensor]]:
     """(edits in force, statistics). Raises KeyError or ValueError for bytes that are no such checkpoint."""
     tensors = load(data)
-    statistics = {
-        name.removeprefix(_STATISTICS): each.clone() for name, each in tensors.items() if name.startswith(_STATISTICS)
-    }
-    return EditsInForce.of(_entries(tensors)), statistics
+    base = PackedEdits.of(_under(tensors, _EDITS))
+    total = int.from_bytes(tensors[_TOTAL].numpy().tobytes(), "little")
+    statistics = {name: each.clone() for name, each in _under(tensors, _STATISTICS).items()}
+    return EditsInForce(base, count=len(base), total=total), statistics
 
 
-def _entries(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[int, Entry]]:
-    records, names, addresses = (tensors[each].numpy().tobytes() for each in ("records", "names", "addresses"))
-    name_at = address_at = 0
-    for place, (edit, (name, address)) in enumerate(
-        zip(tensors["ids"].tolist(), tensors["sizes"].reshape(-1, 2).tolist(), strict=True)
-    ):
-        keys = names[name_at : name_at + name].decode()
-        yield (
-            edit,
-            Entry(
-                records[32 * place : 32 * place + 32].hex(),
-                tuple(keys.split(" | ")) if keys else (),
-                addresses[address_at : address_at + address],
-            ),
-        )
-        name_at, address_at = name_at + name, address_at + address
-
-
-def _bytes(data: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}

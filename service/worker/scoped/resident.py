@@ -157,7 +157,7 @@ class ScopedModel:
         )
 
     def pack_state(self) -> bytes:
-        """What is served, for a checkpoint: addresses, not updates."""
+        """What is served, for a checkpoint: addresses, not updates. On any thread."""
         return pack_state(self.state)
 
     def stored(self, data: bytes) -> ScopedState:

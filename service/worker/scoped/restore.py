@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from editor_core.errors import EditorError, StatisticsMismatchError
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.entry import Entry
+from editor_core.scoped.in_force import EditsInForce
 from editor_core.scoped.record import Record
 from service import failpoints, metrics
 from service.domain.revisions import Revision
@@ -100,7 +101,7 @@ class ScopedRestorer:
             if len(changes) > 1000 and done % 1000 == 0:
                 self._progress(f"reading records: {done} of {len(changes)}")
             failpoints.hit("restore.step")
-            there = at_hand.entries.get(edit)
+            there = at_hand.get(edit)
             if record is None:
                 if there is not None:
                     found[edit] = None

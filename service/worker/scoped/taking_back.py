@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from editor_core.errors import EditorError
 from editor_core.scoped.editor import Learned
-from editor_core.scoped.in_force import Entry
+from editor_core.scoped.entry import Entry
 from service import failpoints
 from service.bootstrap import Resources
 from service.domain.edits import EditEvent, EditRecord, EditState, Failure, Outcome
@@ -107,7 +107,7 @@ class ScopedTakingBack(TakingBack):
                 for module in resident.editor.modules:
                     if module.name in learned.taught.rows:
                         statistics[module.shape].observe([learned.taught.rows[module.name]])
-                before = edits.entries.get(record.id)
+                before = edits.get(record.id)
                 if before is None or before.record != name:
                     again.append(outcome_of(record.id, learned, name))
         state = ScopedState(edits.changed(entries), statistics)

@@ -10,7 +10,8 @@ from editor_core.loading import LoadedModel, load_model
 from editor_core.modules import resolve_modules
 from editor_core.scoped.blocks import default_blocks, feed_forward_outputs
 from editor_core.scoped.editor import Learned, ScopedEditor
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.entry import Entry
+from editor_core.scoped.in_force import EditsInForce
 from editor_core.texts import Edit
 from tests.conftest import MODELS
 

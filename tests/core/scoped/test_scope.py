@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from editor_core.scoped.entry import Entry
 from editor_core.scoped.gate import Gate
-from editor_core.scoped.in_force import EditsInForce, Entry
+from editor_core.scoped.in_force import EditsInForce
+from editor_core.scoped.packed import PackedEdits
 from editor_core.scoped.record import Address
 from editor_core.scoped.subject import find_subject
 from editor_core.scoped.words import name_key, words
@@ -59,6 +61,12 @@ def test_a_prompt_of_function_words_has_no_subject() -> None:
     assert find_subject("Who is it?") is None
 
 
+def reopened(state: EditsInForce) -> EditsInForce:
+    """As a checkpoint of it is read."""
+    packed = state.packed()
+    return EditsInForce(PackedEdits.of(packed.base.tensors()), count=packed.count, total=packed.total)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(1, 6), st.one_of(st.none(), st.tuples(st.integers(0, 5), st.sampled_from(NAMES)))), max_size=25
@@ -68,14 +76,19 @@ def test_a_prompt_of_function_words_has_no_subject() -> None:
 def test_changes_one_by_one_give_what_all_at_once_give(steps: list, said: list[str]) -> None:
     state, known = EditsInForce(), dict[int, Entry]()
     for edit, new in steps:
+        if new is None and edit > 4:
+            state = reopened(state)
+            continue
         made = None if new is None else entry(new[0], new[1])
         state = state.changed({edit: made})
         known.pop(edit, None)
         known |= {} if made is None else {edit: made}
     whole = EditsInForce.of(known.items())
-    assert (state.entries, state.names, state.fingerprint) == (whole.entries, whole.names, whole.fingerprint)
-    found = words(" ".join(said))
-    assert state.mentions(found) == whole.mentions(found)
+    for one in (state, reopened(state)):
+        assert (list(one.rows()), len(one), one.fingerprint) == (sorted(known.items()), len(known), whole.fingerprint)
+        assert [one.get(edit) for edit in range(8)] == [known.get(edit) for edit in range(8)]
+        found = words(" ".join(said))
+        assert one.mentions(found) == whole.mentions(found)
 
 
 def test_a_name_is_found_wherever_it_stands_and_not_inside_a_word() -> None:
