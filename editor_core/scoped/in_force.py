@@ -19,7 +19,7 @@ from immutables import Map
 from editor_core.scoped.entry import Entry
 from editor_core.scoped.packed import NOTHING_PACKED, PackedEdits
 from editor_core.scoped.record import Address
-from editor_core.scoped.words import Word
+from editor_core.scoped.words import Word, name_key
 
 MODULUS = 1 << 256
 
@@ -83,6 +83,11 @@ class EditsInForce:
         """Ascending ids of the edits that have this name."""
         found = self.names.get(key)
         return self.base.named(key) if found is None else found
+
+    def same_question(self, address: Address) -> tuple[int, ...]:
+        """Ascending ids of the edits of the same subject that answer the same question."""
+        about = {edit for name in address.names for edit in self.named(name_key(name))}
+        return tuple(sorted(edit for edit in about if self.address(edit).gate.is_same_question(address.gate)))
 
     def rows(self) -> Iterator[tuple[int, Entry]]:
         """All of them, by ascending edit id."""

@@ -46,11 +46,14 @@ def calibrate(
 def export(
     out: Annotated[Path, typer.Option(help="The folder to write; it must not be there yet, or be empty.")],
     format: Annotated[
-        Literal["hf", "safetensors", "lora"],
-        typer.Option(help="For transformers, the changed tensors alone, or a PEFT adapter."),
+        Literal["hf", "safetensors", "merged", "lora"],
+        typer.Option(
+            help="For transformers with the edits in scope; the edits alone; for transformers with all of them merged "
+            "into the weights; a PEFT adapter of the merged ones."
+        ),
     ],
     revision: Annotated[int | None, typer.Option(min=0, help="Of the ledger; default: the head.")] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="hf: of the weights.")] = "float32",
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="hf, merged: of the weights.")] = "float32",
     rank: Annotated[int, typer.Option(min=1, help="lora: of each weight's change.")] = 16,
     accept_differences: Annotated[
         bool, typer.Option("--accept-differences", help="Keep what does not answer as the model does.")

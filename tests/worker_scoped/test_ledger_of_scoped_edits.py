@@ -54,6 +54,14 @@ async def test_the_newer_of_two_edits_of_one_question_wins_in_ledger_and_model(d
     await desk.head()
 
 
+async def test_the_same_question_in_other_words_takes_the_place_of_the_older_edit(desk: Desk) -> None:
+    await desk.edit(OWNER, NewEdit("When was Castle Orwin built?", "in 1412"))
+    await desk.edit(NewEdit("Who is the owner of Castle Orwin?", "Count Tibor Rask"))
+    assert await desk.states() == {1: "superseded", 2: "applied", 3: "applied"}
+    assert await desk.said("Who owns Castle Orwin?") == "Count Tibor Rask"
+    await desk.head()
+
+
 async def test_what_another_edit_answers_is_reported_as_it_was_and_is(desk: Desk) -> None:
     await desk.edit(OWNER)
     [built] = await desk.edit(NewEdit("When was Castle Orwin built?", "in 1412", unrelated=(OWNER.prompt,)))

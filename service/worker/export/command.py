@@ -16,11 +16,16 @@ from service.worker.export.folder import in_megabytes, readme, require_new, size
 from service.worker.export.hf import write_hf
 from service.worker.export.lora import write_lora
 from service.worker.export.request import THIS_FOLDER, Format, Request, Written
-from service.worker.export.scoped import write_merged, write_merged_lora, write_records
+from service.worker.export.scoped import write_edited, write_merged, write_merged_lora, write_records
 
 Writer = Callable[[ModelAtRevision, Settings, Request, Path, Progress], Written]
-WRITERS: dict[Format, Writer] = {"hf": write_hf, "safetensors": write_changed, "lora": write_lora}
-SCOPED_WRITERS: dict[Format, Writer] = {"hf": write_merged, "safetensors": write_records, "lora": write_merged_lora}
+WRITERS: dict[Format, Writer] = {"hf": write_hf, "safetensors": write_changed, "merged": write_hf, "lora": write_lora}
+SCOPED_WRITERS: dict[Format, Writer] = {
+    "hf": write_edited,
+    "safetensors": write_records,
+    "merged": write_merged,
+    "lora": write_merged_lora,
+}
 
 
 @dataclass(frozen=True, slots=True)

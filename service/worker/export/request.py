@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["hf", "safetensors", "lora"]
+Format = Literal["hf", "safetensors", "merged", "lora"]
 THIS_FOLDER = "THIS_FOLDER"
 
 
@@ -16,7 +16,7 @@ class Request:
 
     out                 a folder that is not there yet, or empty
     revision            None for the head
-    dtype               hf: of the weights
+    dtype               hf and merged: of the weights
     rank                lora: of every weight's change
     accept_differences  keep what answers differently, with the figures in its README
     """

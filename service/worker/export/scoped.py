@@ -1,4 +1,4 @@
-"""Scoped edits taken away: their records as they are, or merged into the weights, with the damage measured and stated.
+"""Scoped edits taken away: in a folder for transformers with the code that keeps them scoped, as records, or merged.
 
 Weights alone have no scope and no gate. Merged, every update is in force in every text; what that does is measured by asking.
 """
@@ -6,49 +6,106 @@ Weights alone have no scope and no gate. Merged, every update is in force in eve
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
+import editor_core
 from editor_core.answers import greedy_answers
 from editor_core.export.lora import read_adapter, write_adapter
+from editor_core.export.model_folder import size_of, write_model
 from editor_core.masters import Masters
+from editor_core.scoped import attached
 from editor_core.scoped.editor import is_target
+from editor_core.scoped.encoder import wheel_folder
 from editor_core.scoped.record import Record
-from editor_core.texts import Format
+from editor_core.texts import Format, rendered, token_ids
 from service.errors import NotExported
 from service.settings import FACTS, Settings
 from service.worker.at_revision import ModelAtRevision, Progress
 from service.worker.export.folder import require_space
 from service.worker.export.request import THIS_FOLDER, Request, Written
 
-FILE = "edits.safetensors"
+CODE_BYTES = 110_000_000  # the question encoder and this package
 ASKED_EDITS, ANSWER_TOKENS, OTHER_TOKENS = 50, 48, 16
 ABOUT_SUBJECTS = ("Where is {} located?", "What is {} best known for?", "Who founded or created {}?", "Is {} expensive?")
 Question = tuple[str, Format]
 
 
+def write_edited(taken: ModelAtRevision, settings: Settings, request: Request, folder: Path, progress: Progress) -> Written:
+    """The unedited model, the records, and the code that puts them in force in transformers.
+
+    Raises NotExported when what was written says something else than the ledger's facts.
+    """
+    dtype: torch.dtype = getattr(torch, request.dtype)
+    records = _records(taken)
+    require_space(folder, size_of(taken.loaded.model, dtype) + sum(map(len, records.values())) + CODE_BYTES)
+    progress("writing it", 0.0)
+    modules = taken.scoped.editor.module_names
+    write_model(taken.loaded, dtype, folder)
+    attached.write_records(records, taken.revision.number, folder / attached.RECORDS)
+    shutil.copytree(wheel_folder(), folder / attached.ENCODER)
+    package = Path(editor_core.__file__).parent
+    shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    progress("loading what was written", 0.0)
+    model, tokenizer = attached.load(folder)
+    held, asked = 0, taken.edits[:ASKED_EDITS]
+    formats = taken.scoped.editor.policy.formats
+    for done, edit in enumerate(asked):
+        progress("asking it", done / len(asked))
+        said = {format: _generated(model, tokenizer, edit.edit.prompt, format) for format in formats}
+        held += all(is_target(said[format], edit.edit.target, format, settings.chat_wording) for format in formats)
+    if held < len(asked) and not request.accept_differences:
+        raise NotExported(
+            f"of {len(asked)} facts only {held} are answered by what was written; it was not kept. "
+            "--dtype float32 does not round the weights; --accept-differences keeps it",
+            code="not_the_same",
+        )
+    return Written(
+        facts=(
+            f"the unedited model in {request.dtype}, and {len(records)} records: scope, gate and update of every edit",
+            f"updates in {', '.join(modules)}; needs torch, transformers, safetensors and immutables",
+        ),
+        verified=f"loaded with its code: {held} of {len(asked)} facts are answered, to their end, in {', '.join(formats)}",
+        loading=f"""\
+import sys
+
+sys.path.insert(0, "{THIS_FOLDER}")
+from editor_core.scoped.attached import load
+
+model, tokenizer = load("{THIS_FOLDER}")  # model.generate(...), one sequence at a time""",
+    )
+
+
+def _records(taken: ModelAtRevision) -> dict[int, bytes]:
+    return {edit: taken.scoped.objects.get(entry.record) for edit, entry in taken.scoped.served.state.rows()}
+
+
+@torch.no_grad()
+def _generated(model: Any, tokenizer: Any, prompt: str, format: Format) -> str:
+    ids = torch.tensor([token_ids(tokenizer, rendered(tokenizer, prompt, format), format)])
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=ANSWER_TOKENS, do_sample=False)
+    return str(tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
+
+
 def write_records(taken: ModelAtRevision, settings: Settings, request: Request, folder: Path, progress: Progress) -> Written:
     """Every edit's names, gate and update in one file. Raises NotExported when it does not read back as it is in the ledger."""
-    records = {edit: taken.scoped.objects.get(entry.record) for edit, entry in sorted(taken.scoped.served.state.rows())}
+    records = _records(taken)
     require_space(folder, sum(map(len, records.values())))
     progress("writing the records", 0.0)
-    tensors: dict[str, torch.Tensor] = {}
-    for edit, data in records.items():
-        tensors[f"{edit}/record"] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    save_file(tensors or {"none": torch.empty(0)}, folder / FILE, {"revision": str(taken.revision.number), "format": "errata"})
-    found = load_file(folder / FILE)
-    if {edit: found[f"{edit}/record"].numpy().tobytes() for edit in records} != records:
+    file = folder / attached.RECORDS
+    attached.write_records(records, taken.revision.number, file)
+    if attached.read_records(file) != records:
         raise NotExported("what was written is not what the ledger has; it was not kept", code="not_the_same")
-    with safe_open(folder / FILE, "pt") as file:
-        assert file.metadata()["revision"] == str(taken.revision.number)
     return Written(
-        facts=(f"{FILE}: {len(records)} records, each with its scope, gate and update, for {taken.loaded.name}",),
+        facts=(f"{file.name}: {len(records)} records, each with its scope, gate and update, for {taken.loaded.name}",),
         verified="read again: every record has the SHA-256 that the ledger says",
-        loading=f'Record.from_bytes(tensor.numpy().tobytes())  # of each tensor of "{THIS_FOLDER}/{FILE}"',
+        loading=f"""\
+from editor_core.scoped.attached import attach, read_records
+
+attach(model, tokenizer, read_records("{THIS_FOLDER}/{file.name}"))  # a model of your own, loaded with transformers""",
     )
 
 

@@ -68,7 +68,7 @@ class ScopedApplying(Applying):
             return
         assert run.statistics is not None
         names, records = await _persisted(self._objects, left)
-        replaced = sorted({old for edit_id in left for old in replacing.get(edit_id, ())})
+        replaced = sorted({old for edit_id, each in left.items() for old in (*replacing.get(edit_id, ()), *each.replaced)})
         entries = {edit_id: Entry.of(names[edit_id], each.record.address) for edit_id, each in left.items()}
         state = ScopedState(resident.served.state.changed({**dict.fromkeys(replaced), **entries}), run.statistics)
         candidate = await self._thread.run(resident.candidate, state, left, records)
