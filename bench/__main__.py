@@ -7,6 +7,7 @@
 `python -m bench taking-back`: what is left when facts are taken back from a running service.
 `python -m bench trust`: what edits are worth to the people who use them, by whole answers.
 `python -m bench scale`: what edits and answers cost beside 100 to 100,000 edits in force.
+`python -m bench update`: the direction of a step, as it is and whitened by the lifelong covariance.
 `python -m bench gate`: how the encoder of the gate's questions was trained, and how good it is.
 """
 
@@ -35,6 +36,7 @@ COMMANDS = {  # imported when asked for: some bring torch along, which the other
     "trust": "bench.trust.command",
     "gate": "bench.gate.command",
     "scale": "bench.scale.command",
+    "update": "bench.update",
 }
 
 

@@ -113,7 +113,7 @@ class ScopedEditor:
         self.encoder = encoder or QuestionEncoder.load()
         self.rules = Rules(tokenizer, self.encoder.encode)
         self._contexts = ContextMaker(tokenizer, model, self.policy.formats, self.policy.max_tokens, self.policy.chat_wording)
-        self._teacher = Teacher(model, self.modules, self.policy.update)
+        self.teacher = Teacher(model, self.modules, self.policy.update)
         self._draft: dict[str, bytes] = {}
         self._stored = read or self._draft.__getitem__
         self._served = ServedEdits(self.rules, self.modules, self._record)
@@ -185,7 +185,7 @@ class ScopedEditor:
         replaced: list[tuple[int, ...]] = []
         groups: dict[str, list[Group]] = {each.name: [] for each in self.modules}
         for (id, edit), own in zip(edits, contexts, strict=True):
-            taught.append(self._teacher.teach(own))
+            taught.append(self.teacher.teach(own))
             record = Record(self.address(edit), taught[-1].updates)
             records.append(record)
             self._draft[f"draft-{id}"] = record.to_bytes()
