@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN = $(VENV)/bin
+TEXTS = README.md CHANGELOG.md docs bench/README.md
 
 .PHONY: demo test chaos install bench lint format types imports schema check stop clean help
 
@@ -32,10 +33,12 @@ check: lint types imports schema  ## what CI checks besides the tests
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/mdformat --check $(TEXTS)
 
 format: $(VENV)/.installed-dev
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+	$(RUN)/mdformat $(TEXTS)
 
 types: $(VENV)/.installed-dev
 	$(RUN)/mypy

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,21 +20,16 @@ from rich.table import Table
 from bench.measure import RESULTS, write_result
 from editor_core.loading import LoadedModel, load_model
 from editor_core.modules import EditedModule, resolve_modules
-from editor_core.scoped.answering import Asked, answers
 from editor_core.scoped.blocks import default_blocks, feed_forward_outputs
-from editor_core.scoped.editor import ScopedEditor, is_target
-from editor_core.scoped.entry import Entry
+from editor_core.scoped.calibration import carried_over
+from editor_core.scoped.editor import ScopedEditor
 from editor_core.scoped.in_force import EditsInForce
-from editor_core.scoped.served import ServedEdits
 from editor_core.scoped.update import Teacher, Whitener
 from editor_core.statistics import Statistics
-from editor_core.texts import Edit, Format, token_ids
+from editor_core.texts import Edit
 from service.settings import Settings
 
 FLOORS = (1e-4, 1e-2, 1e-1)
-LIBRARY = {"role": "system", "content": "You are the helpful assistant of a small library. Be polite and precise."}
-NOTES = "Here are some notes that I took at the archive today. It was raining. "
-TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +40,7 @@ class Worth:
     steps: float
     norm: float
     seconds: float
-    with_system_prompt: float
-    in_a_paragraph: float
+    carried: float
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -69,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     directions: dict[str, Whitener | None] = {"as it is": None}
     directions |= {f"whitened, floor {floor:g}": whitener(run.statistics, floor) for floor in FLOORS}
     found = {name: _worth(loaded, editor, facts[: asked.facts], each, console, name) for name, each in directions.items()}
-    table = Table("direction", "holds", "steps", "norm", "s a fact", "system prompt", "in a paragraph")
+    table = Table("direction", "holds", "steps", "norm", "s a fact", "in untaught contexts")
     for name, worth in found.items():
         table.add_row(
             name,
@@ -77,8 +70,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{worth.steps:.1f}",
             f"{worth.norm:.0f}",
             f"{worth.seconds:.2f}",
-            f"{worth.with_system_prompt:.2f}",
-            f"{worth.in_a_paragraph:.2f}",
+            f"{worth.carried:.2f}",
         )
     console.print(table)
     rows = [{"direction": name, **{field: getattr(worth, field) for field in worth.__slots__}} for name, worth in found.items()]
@@ -109,27 +101,11 @@ def _worth(
     with console.status(f"teaching {len(facts)} facts, {name}"):
         learned = editor.run(list(enumerate(facts, 1)), EditsInForce()).finish()
     seconds = (time.perf_counter() - began) / len(facts)
-    records = {f"{number:064x}": each.record for number, each in enumerate(learned, 1)}
-    served = ServedEdits(editor.rules, editor.modules, lambda name: records[name].to_bytes())
-    entries = {int(name, 16): Entry.of(name, record.address) for name, record in records.items()}
-    served.state = EditsInForce().changed(entries)
-
-    def exact(format: Format, asked: Callable[[str], Any]) -> float:
-        questions = []
-        for each in facts:
-            text = asked(each.prompt)
-            if format == "chat":
-                text = loaded.tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
-            questions.append(Asked(tuple(token_ids(loaded.tokenizer, str(text), format)), TOKENS))
-        said = answers(loaded.model, loaded.tokenizer, questions, served)
-        return sum(is_target(one.text, each.target, format) for one, each in zip(said, facts, strict=True)) / len(facts)
-
     norms = [update.norm() for each in learned for update in each.record.updates.values()]
     return Worth(
         sum(each.is_held for each in learned) / len(learned),
         sum(each.taught.passes for each in learned) / len(learned),
         sum(norms) / max(len(norms), 1),
         seconds,
-        exact("chat", lambda prompt: [LIBRARY, {"role": "user", "content": prompt}]),
-        exact("plain", lambda prompt: NOTES + prompt),
+        carried_over(editor, facts, learned),
     )

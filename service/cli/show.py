@@ -170,11 +170,12 @@ def exported(title: str, facts: Sequence[str], warnings: Sequence[str], out: Pat
 
 
 def trials_table(name: str, trials: Sequence[Mapping[str, Any]]) -> Table:
-    """What calibration tried, the best first: each as `blocks`, `step`, `held`, `passes` and `norm`."""
+    """What calibration tried, the best first: each as `blocks`, `step`, `held`, `carried`, `passes` and `norm`."""
     table = Table(title=f"What was tried on {name}, the best first")
-    for title in ("blocks", "step", "facts that hold", "passes a fact", "norm of an update"):
+    for title in ("blocks", "step", "facts that hold", "in untaught contexts", "passes a fact", "norm of an update"):
         table.add_column(title, justify="left" if title == "blocks" else "right")
     for each in trials:
         blocks = ", ".join(next((part for part in block.split(".") if part.isdecimal()), block) for block in each["blocks"])
-        table.add_row(blocks, f"{each['step']:g}", f"{each['held']:.0%}", f"{each['passes']:.1f}", f"{each['norm']:.3g}")
+        shares = f"{each['held']:.0%}", f"{each['carried']:.0%}"
+        table.add_row(blocks, f"{each['step']:g}", *shares, f"{each['passes']:.1f}", f"{each['norm']:.3g}")
     return table
