@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.quality.padding import by_length, left_padded
 from editor_core.breathing import breathe
 from editor_core.errors import EncodingError
-from editor_core.padding import by_length, left_padded
 from editor_core.prompts import Prompts
 from editor_core.texts import Example, Format, token_ids
 

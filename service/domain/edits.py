@@ -140,7 +140,6 @@ class Outcome:
     holds: Mapping[str, bool]
     unrelated: tuple[UnrelatedAnswer, ...] = ()
     tokens: int | None = None
-    leans_on: tuple[int, ...] = ()
     scope: tuple[str, ...] = ()
     rephrases: tuple[RephraseAnswer, ...] = ()
     record_object: str | None = None

@@ -107,8 +107,10 @@ async def _events(work: UnitOfWork, outcomes: Sequence[Outcome], effects: Effect
     for edit_id, event in sorted(events.items()):
         own = content_hash(known[edit_id].edit.content())
         if (outcome := taught.get(edit_id)) is not None:
-            leans_on, came_to = outcome.leans_on or None, content_hash(outcome.content())
-            found.append(EventRecord(edit_id, event, leans_on, own, outcome_hash=came_to, record_object=outcome.record_object))
+            came_to = content_hash(outcome.content())
+            found.append(
+                EventRecord(edit_id, event, content_hash=own, outcome_hash=came_to, record_object=outcome.record_object)
+            )
         else:
             taught_at, record = effects.restored.get(edit_id), records.get(edit_id)
             found.append(EventRecord(edit_id, event, content_hash=own, taught_at=taught_at, record_object=record))

@@ -56,9 +56,13 @@ async def test_the_newer_of_two_edits_of_one_question_wins_in_ledger_and_model(d
 
 async def test_the_same_question_in_other_words_takes_the_place_of_the_older_edit(desk: Desk) -> None:
     await desk.edit(OWNER, NewEdit("When was Castle Orwin built?", "in 1412"))
-    await desk.edit(NewEdit("Who is the owner of Castle Orwin?", "Count Tibor Rask"))
-    assert await desk.states() == {1: "superseded", 2: "applied", 3: "applied"}
-    assert await desk.said("Who owns Castle Orwin?") == "Count Tibor Rask"
+    [count, _] = await desk.edit(NewEdit("Who is the owner of Castle Orwin?", "Count Tibor Rask"), MAYOR)
+    assert await desk.states() == {1: "superseded", 2: "applied", 3: "applied", 4: "applied"}
+    assert await desk.said("Who owns Castle Orwin?") == count.edit.target
+    twice = (NewEdit("Who's the mayor of Lake Tantrum?", "Bo Lind"), NewEdit("Who is Lake Tantrum's mayor?", "Ada Rask"))
+    await desk.edit(*twice)
+    assert await desk.states() == {1: "superseded", 2: "applied", 3: "applied", 4: "superseded", 5: "superseded", 6: "applied"}
+    assert await desk.said("Who is the mayor of Lake Tantrum?") == "Ada Rask"
     await desk.head()
 
 

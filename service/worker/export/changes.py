@@ -35,5 +35,8 @@ def write_changed(taken: ModelAtRevision, settings: Settings, request: Request, 
     return Written(
         facts=(f"{FILE}: {len(editor.modules)} edited weights, float32, for the base model {taken.loaded.name}",),
         verified=f"read again into the base model: fingerprint {revision.fingerprint[:16]}… as in the ledger, bit for bit",
-        loading=f'load_changes(model, "{THIS_FOLDER}/{FILE}")  # docs/export.md has it; model is the base model',
+        loading=f"""\
+from safetensors.torch import load_file
+
+model.load_state_dict(load_file("{THIS_FOLDER}/{FILE}"), strict=False)  # model: the base model, in float32""",
     )

@@ -13,11 +13,12 @@ import structlog
 from editor_core.errors import EncodingError
 from editor_core.scoped.editor import Learned
 from editor_core.scoped.entry import Entry
+from editor_core.scoped.in_force import EditsInForce
 from service import failpoints, metrics
 from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer, same_prompt
 from service.domain.revisions import RevisionKind
 from service.infra.objects import ObjectStore
-from service.ledger import read
+from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.applying import Applying, record_state
@@ -43,7 +44,21 @@ class ScopedApplying(Applying):
                 failures.append(Failure(record.id, "not_encodable", str(error)))
         return failures
 
+    async def _asks_twice(self, batch: Batch) -> bool:
+        """Whether two edits of a batch answer one question about one subject: the later one is to replace the other."""
+        seen = EditsInForce()
+        for record in batch.edits:
+            address = await self._thread.run(self._resident.editor.address, as_edit(record))
+            if seen.same_question(address):
+                return True
+            seen = seen.changed({record.id: Entry.of(f"{record.id:064x}", address)})
+        return False
+
     async def _propose_and_commit(self, held: Lease, batch: Batch) -> None:
+        if len(batch.edits) > 1 and await self._asks_twice(batch):
+            for half in await batches.split(self._database, held, batch):
+                await self.apply(held, await batches.begin(self._database, held, half))
+            return
         began, self._thread.longest_stretch_s = time.perf_counter(), 0.0
         resident = self._resident
         applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
