@@ -24,7 +24,6 @@ from editor_core.scoped.record import Address
 from editor_core.texts import Edit, token_ids
 from service.settings import Settings
 from service.worker.scoped.packing import pack_state, unpack_state
-from service.worker.scoped.state import ScopedState
 
 TEXT = (
     "Here are some notes that I took at the archive today. It was raining, and nobody else was there. The keeper of the "
@@ -49,7 +48,7 @@ def measured_in_process(data: Path | None, sizes: Sequence[int], console: Consol
 
 def _measured(editor: ScopedEditor, subjects: Sequence[str]) -> dict[str, float]:
     made = EditsInForce.of((number, _entry(name, number)) for number, name in enumerate(subjects, 1))
-    packed = pack_state(ScopedState(made, editor.statistics))
+    packed = pack_state(made, editor.statistics.state_dict())
     del made
     before = psutil.Process().memory_info().rss
     state, _ = unpack_state(packed)

@@ -24,18 +24,23 @@ from editor_core.scoped.record import Record
 from editor_core.scoped.served import ServedEdits
 
 RECORDS, ENCODER = "edits.safetensors", "question_encoder"
-_SUFFIX = "/record"
+_SUFFIX, _ATTACHED = "/record", "_errata_attached"
 
 
 class AttachedEdits:
     """Hooks of one model. Passes of one sequence at a time: what is in force depends on the sequence's text.
 
-    A pass on an empty cache begins a sequence; a pass on a cache goes on with it.
+    A pass on a cache goes on with the sequence that was read last, or branches off it where the cache holds less of it.
     """
 
     def __init__(self, model: Any, served: ServedEdits) -> None:
-        self._served = served
+        """Raises ValueError when edits are attached to the model already."""
+        if getattr(model, _ATTACHED, False):
+            raise ValueError("edits are attached to this model already: remove() them first")
+        setattr(model, _ATTACHED, True)
+        self._model, self._served = model, served
         self._following: Following | None = None
+        self._tokens: list[int] = []
         self._over: AbstractContextManager[None] | None = None
         self._handles = (
             model.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -46,6 +51,7 @@ class AttachedEdits:
         """The model is the unedited one again."""
         for each in self._handles:
             each.remove()
+        setattr(self._model, _ATTACHED, False)
 
     def _before(self, model: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = arguments[0] if arguments else named.get("input_ids")
@@ -54,12 +60,14 @@ class AttachedEdits:
         cache = named.get("past_key_values")
         read = int(cache.get_seq_length()) if cache is not None else 0
         tokens = ids[0].tolist()
-        if not read or self._following is None:
-            self._following = self._served.follow(tokens)
+        if read > len(self._tokens):
+            raise ValueError("the cache holds tokens that were not read with these edits: begin with an empty one")
+        if self._following is not None and read == len(self._tokens) and read and len(tokens) == 1:
+            self._following.said(tokens[0])
         else:
-            for token in tokens[self._following.length - read :]:
-                self._following.said(token)
-        self._over = over(self._served.ranges(self._following, read, read + len(tokens)))
+            self._following = self._served.follow([*self._tokens[:read], *tokens])
+        self._tokens = [*self._tokens[:read], *tokens]
+        self._over = over(self._served.ranges(self._following, read, len(self._tokens)))
         self._over.__enter__()
 
     def _after(self, model: Any, arguments: tuple[Any, ...], output: Any) -> None:

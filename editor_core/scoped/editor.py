@@ -194,9 +194,10 @@ class ScopedEditor:
             for name, rows in taught[-1].rows.items():
                 groups[name].append(rows)
             yield "capture"
-        self._served.state = in_force.changed({**dict.fromkeys([*run.replaced, *chain(*replaced)]), **changes})
+        gone = {*run.replaced, *chain(*replaced)}
+        self._served.state = in_force.changed({**dict.fromkeys(gone), **changes})
         for index, (id, edit) in enumerate(edits):
-            judged = yield from self._judged(id, edit, taught[index], contexts[index], others)
+            judged = yield from self._judged(id, edit, taught[index], contexts[index], others, bool(gone))
             learned = Learned(
                 records[index],
                 taught[index],
@@ -239,8 +240,12 @@ class ScopedEditor:
         taught: Taught,
         contexts: Contexts,
         others: Mapping[tuple[str, Format], str],
+        has_replaced: bool,
     ) -> Generator[str, None, _Judged]:
-        """By whole answers. What one pass over the target has shown already is not generated again."""
+        """By whole answers. What one pass over the target has shown already is not generated again.
+
+        has_replaced: whether the batch takes edits out, whose answers some of the others may have been.
+        """
         asked: dict[tuple[str, Format, str], Asked] = {}
         known: dict[tuple[str, Format, str], str] = {}
 
@@ -250,7 +255,7 @@ class ScopedEditor:
             is_sure = index is not None and taught.exact[index] and taught.least_sure > SURE
             if is_sure and opened is not None and opened.edit == id:
                 known[kind, format, prompt] = self._wording(edit, format)
-            elif index is None and not following.spans:
+            elif index is None and not following.spans and not has_replaced:
                 known[kind, format, prompt] = others[prompt, format]
             else:
                 asked[kind, format, prompt] = Asked(tuple(self._ids(prompt, format)), tokens)

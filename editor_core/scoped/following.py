@@ -18,6 +18,7 @@ from editor_core.scoped.in_force import EditsInForce, Mention
 from editor_core.scoped.markup import Markup, Turn
 from editor_core.scoped.question import Span, is_question, question_before, question_in_turn
 from editor_core.scoped.words import folded, words
+from editor_core.texts import Format
 
 WINDOW = 600  # characters of running text before a place that can matter there
 READ_BACK = 4000  # characters of a prompt's running text in which questions are looked for
@@ -95,9 +96,9 @@ class Following:
             return
         self._named_until = max(each.end for each in mentions) if mentions[-1].end > self._answer_start else 0
         starts = self._starts()
-        for place, opened in self._prompt_openings(edits, mentions, turns, starts):
+        for place, format, opened in self._prompt_openings(edits, mentions, turns, starts):
             if self._open is None or self._open.end <= place:
-                self._enter(place, edits, opened)
+                self._enter(place, edits, opened, format)
                 self._follow_to_end()
         if not is_scored:
             self.spans = [self._open] if self._open is not None else []
@@ -120,7 +121,7 @@ class Following:
         ]
         found = self._opened_in_running_text(edits, mentions, begins, len(self._text))
         if found is not None:
-            self._enter(len(self._tokens) - 1, edits, found)
+            self._enter(len(self._tokens) - 1, edits, found, "plain")
 
     @property
     def length(self) -> int:
@@ -129,12 +130,12 @@ class Following:
 
     # --- following an answer ------------------------------------------------------------------------------------------
 
-    def _enter(self, place: int, edits: EditsInForce, edit: int) -> None:
+    def _enter(self, place: int, edits: EditsInForce, edit: int, format: Format) -> None:
         """place: the token after which the answer begins."""
-        entry = edits.get(edit)
-        assert entry is not None
-        self._open = InForce(place, edit, entry.record, tuple(edits.address(edit).answers.values()))
-        self.spans.append(self._open)
+        entry, answers = edits.get(edit), edits.address(edit).answers
+        if entry is not None and format in answers:  # else it was not taught in what is read here
+            self._open = InForce(place, edit, entry.record, tuple(answers.values()))
+            self.spans.append(self._open)
 
     def _continues(self, token: int) -> bool:
         """Whether the token goes on with the answer, or ends it."""
@@ -157,21 +158,21 @@ class Following:
 
     def _prompt_openings(
         self, edits: EditsInForce, mentions: Sequence[Mention], turns: Sequence[Turn], starts: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
-        """(token after which the answer begins, edit) of every place in the prompt, in order."""
+    ) -> Iterator[tuple[int, Format, int]]:
+        """(token after which the answer begins, format, edit) of every place in the prompt, in order."""
         answers = [turn for turn in turns if not turn.is_user] if turns else [Turn(False, 0, len(self._text))]
         for turn in answers:
             if turns and (found := self._opened_by_turn(edits, mentions, turns, turn)) is not None:
                 place = _token_at(starts, turn.start) - 1
                 if place >= 0:
-                    yield place, found
+                    yield place, "chat", found
             first, last = _token_at(starts, turn.start), _token_at(starts, turn.end)
             for place in range(max(first, _token_at(starts, len(self._text) - READ_BACK)), last):
                 until = starts[place + 1] if place + 1 < len(starts) else len(self._text)
                 is_end = place + 1 == len(starts) and not turns
                 found = self._opened_in_running_text(edits, mentions, turn.start, until, is_end)
                 if found is not None:
-                    yield place, found
+                    yield place, "plain", found
 
     def _opened_by_turn(
         self, edits: EditsInForce, mentions: Sequence[Mention], turns: Sequence[Turn], answer: Turn

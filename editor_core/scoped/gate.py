@@ -24,6 +24,10 @@ MARGIN = 0.25  # of the gap between an unrelated prompt and the wording itself, 
 # Cosine from which two edits of one subject answer one question: so do 50 of 100 rephrases and 3 of 10,000 pairs of relations
 SAME = 0.93
 CERTAIN = 1.0
+_NAMELESS_KEY = name_key(NAMELESS)
+_DIRECTIONS = frozenset(
+    ["from", "to", "before", "after", "not", "under", "over", "without", "by", "against", "with", "for", "than"]
+)
 _ASK_FOR_IT = frozenset(name_key(f"{NAMELESS} the our your my a an what whats is are was s tell me please give").split())
 
 
@@ -47,10 +51,25 @@ def _numbers(key: str) -> frozenset[str]:
     return frozenset(word for word in key.split() if any(map(str.isdigit, word)))
 
 
-def _is_apart(one: str, other: str) -> bool:
-    """Whether neither has all words of the other and more, function words aside."""
-    fewer, more = sorted((set(key.split()) - function_words() for key in (one, other)), key=len)
-    return not (fewer and fewer < more)
+def _asks_alike(one: str, other: str) -> bool:
+    """Whether nothing that the words themselves say tells two questions apart that are near to each other.
+
+    Numbers and words of direction must be the same ones; neither may say the other's words and more ("the deputy mayor" is not
+    the mayor); the same words must come in the same order ("the mother of this", "this the mother of"), possessives aside.
+    """
+    telling = [[word for word in key.split() if word == _NAMELESS_KEY or word not in function_words()] for key in (one, other)]
+    if not all(_is_read(" ".join(word for word in words if word != _NAMELESS_KEY)) for words in telling):
+        return False
+    fewer, more = sorted(map(set, telling), key=len)
+    if fewer == more:
+        is_alike = telling[0] == telling[1] or any(f"{_NAMELESS_KEY} s " in key for key in (one, other))
+    else:
+        is_alike = len(fewer) == 1 or not fewer < more
+    return is_alike and _numbers(one) == _numbers(other) and _directions(one) == _directions(other)
+
+
+def _directions(key: str) -> frozenset[str]:
+    return _DIRECTIONS & {*key.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +105,13 @@ class Gate:
     def is_same_question(self, other: Gate) -> bool:
         """Whether another edit of the same subject answers what this one answers, in these words or in others.
 
-        Not where one says the other's words and more: "the deputy mayor" is not the mayor.
+        Not where a question of one is among the unrelated prompts of the other.
         """
+        if {*self.questions} & {*other.shut} or {*other.questions} & {*self.shut}:
+            return False
         alike = (self.vectors @ other.vectors.T >= SAME).tolist()
         return any(
-            one == two or (alike[row][column] and _is_read(one) and _numbers(one) == _numbers(two) and _is_apart(one, two))
+            one == two or (alike[row][column] and _asks_alike(one, two))
             for row, one in enumerate(self.questions)
             for column, two in enumerate(other.questions)
         )

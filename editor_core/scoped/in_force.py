@@ -61,6 +61,11 @@ class EditsInForce:
         """All at once."""
         return cls().changed(dict(rows))
 
+    @classmethod
+    def opened(cls, base: PackedEdits) -> EditsInForce:
+        """Those of a checkpoint. Reads all records' hashes: what the fingerprint says is what is in force."""
+        return cls(base, count=len(base), total=sum(_term(edit, record) for edit, record in base.records_by_edit()) % MODULUS)
+
     def __len__(self) -> int:
         return self.count
 
@@ -85,9 +90,19 @@ class EditsInForce:
         return self.base.named(key) if found is None else found
 
     def same_question(self, address: Address) -> tuple[int, ...]:
-        """Ascending ids of the edits of the same subject that answer the same question."""
-        about = {edit for name in address.names for edit in self.named(name_key(name))}
-        return tuple(sorted(edit for edit in about if self.address(edit).gate.is_same_question(address.gate)))
+        """Ascending ids of the edits of the same subject that answer the same question.
+
+        One that shares an alias alone is about something else: the subject of one must be among the names of the other.
+        """
+        about = {edit: self.address(edit) for name in address.names for edit in self.named(name_key(name))}
+        return tuple(
+            sorted(
+                edit
+                for edit, other in about.items()
+                if (_subject(other) in _keys(address) or _subject(address) in _keys(other))
+                and other.gate.is_same_question(address.gate)
+            )
+        )
 
     def rows(self) -> Iterator[tuple[int, Entry]]:
         """All of them, by ascending edit id."""
@@ -112,11 +127,15 @@ class EditsInForce:
         for edit, new in changes.items():
             old = entries[edit] if edit in entries else self.base.get(edit)
             if old is not None:
-                total, count = total - _term(edit, old), count - 1
+                total, count = total - _term(edit, old.record), count - 1
                 for key in old.keys:
-                    names[key] = tuple(other for other in named(key) if other != edit)
+                    left = tuple(other for other in named(key) if other != edit)
+                    if left or self.base.named(key):
+                        names[key] = left
+                    else:
+                        del names[key]
             if new is not None:
-                total, count = total + _term(edit, new), count + 1
+                total, count = total + _term(edit, new.record), count + 1
                 for key in new.keys:
                     names[key] = tuple(sorted({*named(key), edit}))
                     first, size = key.split(" ", 1)[0], key.count(" ") + 1
@@ -148,8 +167,16 @@ class EditsInForce:
                     yield Mention(edits, run[0].start, run[-1].end)
 
 
-def _term(edit: int, entry: Entry) -> int:
-    return int.from_bytes(hashlib.sha256(f"{edit} {entry.record}".encode()).digest())
+def _subject(address: Address) -> str:
+    return name_key(address.names[0])
+
+
+def _keys(address: Address) -> set[str]:
+    return {name_key(name) for name in address.names}
+
+
+def _term(edit: int, record: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{edit} {record}".encode()).digest())
 
 
 NOTHING_IN_FORCE = EditsInForce()

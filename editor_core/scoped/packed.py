@@ -1,4 +1,4 @@
-"""Edits in force as a checkpoint keeps them: looked up where they lie, so that opening one costs nothing an edit.
+"""Edits in force as a checkpoint keeps them: looked up in its arrays, so that opening one makes no object an edit.
 
 Everything is a flat array, sorted by what it is looked up by. A name is found by 64 bits of its BLAKE2b, by bisection.
 """
@@ -106,6 +106,10 @@ class PackedEdits:
         place = bisect_left(self.ids, edit)
         return self._entry(place) if place < len(self.ids) and self.ids[place] == edit else None
 
+    def records_by_edit(self) -> Iterator[tuple[int, str]]:
+        """(edit id, SHA-256 of its record), by ascending edit id."""
+        return ((edit, self._record(place)) for place, edit in enumerate(self.ids))
+
     def rows(self) -> Iterator[tuple[int, Entry]]:
         """By ascending edit id."""
         for place, edit in enumerate(self.ids):
@@ -121,8 +125,10 @@ class PackedEdits:
 
     def _entry(self, place: int) -> Entry:
         start, end = self.address_ends[place - 1] if place else 0, self.address_ends[place]
-        record = self.records[_DIGEST * place : _DIGEST * (place + 1)].hex()
-        return Entry(record, self._keys(place), self.addresses[start:end])
+        return Entry(self._record(place), self._keys(place), self.addresses[start:end])
+
+    def _record(self, place: int) -> str:
+        return self.records[_DIGEST * place : _DIGEST * (place + 1)].hex()
 
     def _keys(self, place: int) -> tuple[str, ...]:
         keys = self.keys[self.key_ends[place - 1] if place else 0 : self.key_ends[place]].decode()

@@ -19,7 +19,7 @@ class EditState(StrEnum):
     APPLIED = "applied"
     FAILED = "failed"
     REVERTED = "reverted"  # subtracted, rolled back beyond, or left out of a rebuild
-    SUPERSEDED = "superseded"  # a later edit of the same prompt took its place
+    SUPERSEDED = "superseded"  # a later edit of the same question took its place
 
 
 class EditEvent(StrEnum):

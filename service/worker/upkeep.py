@@ -16,6 +16,7 @@ from service.ledger.lease import Lease
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
 from service.worker.modes import Resident
+from service.worker.scoped.packing import pack_state
 from service.worker.scoped.resident import ScopedModel
 
 log = structlog.get_logger()
@@ -58,7 +59,8 @@ class Upkeep:
         began = time.perf_counter()
         number = self._resident.revision
         if isinstance(self._resident, ScopedModel):  # what it serves is never written to: answers need not wait
-            state = await asyncio.to_thread(self._resident.pack_state)
+            edits, statistics = await self._thread.run(self._resident.state_to_pack)
+            state = await asyncio.to_thread(pack_state, edits, statistics)
         else:
             state = await self._thread.run(self._resident.pack_state)
         name = await asyncio.to_thread(self._objects.put, state)

@@ -22,6 +22,7 @@ from editor_core.scoped.editor import is_target
 from editor_core.scoped.encoder import wheel_folder
 from editor_core.scoped.record import Record
 from editor_core.texts import Format, rendered, token_ids
+from service.domain.edits import NewEdit
 from service.errors import NotExported
 from service.settings import FACTS, Settings
 from service.worker.at_revision import ModelAtRevision, Progress
@@ -45,22 +46,23 @@ def write_edited(taken: ModelAtRevision, settings: Settings, request: Request, f
     progress("writing it", 0.0)
     modules = taken.scoped.editor.module_names
     write_model(taken.loaded, dtype, folder)
+    taken.scoped.model.to("meta")  # the twin has the same weights
     attached.write_records(records, taken.revision.number, folder / attached.RECORDS)
     shutil.copytree(wheel_folder(), folder / attached.ENCODER)
     package = Path(editor_core.__file__).parent
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     progress("loading what was written", 0.0)
     model, tokenizer = attached.load(folder)
-    held, asked = 0, taken.edits[:ASKED_EDITS]
-    formats = taken.scoped.editor.policy.formats
+    held, formats = 0, taken.scoped.editor.policy.formats
+    asked = [each for each in taken.edits if each.holds and all(each.holds.values())][:ASKED_EDITS]
     for done, edit in enumerate(asked):
         progress("asking it", done / len(asked))
-        said = {format: _generated(model, tokenizer, edit.edit.prompt, format) for format in formats}
+        said = {format: _generated(model, tokenizer, edit.edit, format) for format in formats}
         held += all(is_target(said[format], edit.edit.target, format, settings.chat_wording) for format in formats)
     if held < len(asked) and not request.accept_differences:
         raise NotExported(
-            f"of {len(asked)} facts only {held} are answered by what was written; it was not kept. "
-            "--dtype float32 does not round the weights; --accept-differences keeps it",
+            f"of {len(asked)} facts that hold only {held} are answered by what was written; it was not kept. "
+            "--dtype float32 does not round the weights; --accept-differences keeps it all the same",
             code="not_the_same",
         )
     return Written(
@@ -84,9 +86,12 @@ def _records(taken: ModelAtRevision) -> dict[int, bytes]:
 
 
 @torch.no_grad()
-def _generated(model: Any, tokenizer: Any, prompt: str, format: Format) -> str:
-    ids = torch.tensor([token_ids(tokenizer, rendered(tokenizer, prompt, format), format)])
-    found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=ANSWER_TOKENS, do_sample=False)
+def _generated(model: Any, tokenizer: Any, edit: NewEdit, format: Format) -> str:
+    """The most likely answer, whatever else the model's generation configuration asks for."""
+    ids = torch.tensor([token_ids(tokenizer, rendered(tokenizer, edit.prompt, format), format)])
+    longest = len(token_ids(tokenizer, edit.target, "plain")) + OTHER_TOKENS
+    greedy = {"do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=longest, **greedy)
     return str(tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True))
 
 
@@ -173,7 +178,7 @@ def _merged(taken: ModelAtRevision) -> Masters:
     modules = taken.scoped.editor.modules
     masters = Masters(modules)
     weights = masters.snapshot()
-    for _, entry in sorted(taken.scoped.served.state.rows()):
+    for _, entry in taken.scoped.served.state.rows():
         updates = Record.from_bytes(taken.scoped.objects.get(entry.record)).updates
         for module in modules:
             if module.name in updates:

@@ -82,11 +82,11 @@ class ScopedApplying(Applying):
             await self._fail(held, batch, [replace(each, tokens=None) for each in failures])  # no statistics to come
             return
         assert run.statistics is not None
-        names, records = await _persisted(self._objects, left)
+        names = await _persisted(self._objects, left)
         replaced = sorted({old for edit_id, each in left.items() for old in (*replacing.get(edit_id, ()), *each.replaced)})
         entries = {edit_id: Entry.of(names[edit_id], each.record.address) for edit_id, each in left.items()}
         state = ScopedState(resident.served.state.changed({**dict.fromkeys(replaced), **entries}), run.statistics)
-        candidate = await self._thread.run(resident.candidate, state, left, records)
+        candidate = await self._thread.run(resident.candidate, state, left)
         statistics = await asyncio.to_thread(self._objects.put, candidate.statistics)
         failpoints.hit("writer.persisted", [record.edit.prompt for record in batch.edits])
         number = resident.revision + 1
@@ -129,11 +129,11 @@ def _replacing(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> 
     return found
 
 
-async def _persisted(objects: ObjectStore, learned: Mapping[int, Learned]) -> tuple[dict[int, str], dict[int, bytes]]:
-    """Store every edit's record; (their names, their bytes)."""
+async def _persisted(objects: ObjectStore, learned: Mapping[int, Learned]) -> dict[int, str]:
+    """Store every edit's record; their names."""
     records = {edit_id: each.record.to_bytes() for edit_id, each in learned.items()}
     names = await asyncio.gather(*(asyncio.to_thread(objects.put, data) for data in records.values()))
-    return dict(zip(records, names, strict=True)), records
+    return dict(zip(records, names, strict=True))
 
 
 def outcome_of(edit_id: int, learned: Learned, record: str) -> Outcome:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from editor_core.breathing import breathe_in
 from editor_core.errors import StatisticsMismatchError
 from editor_core.loading import LoadedModel
@@ -26,7 +28,7 @@ from service.infra.objects import ObjectStore
 from service.settings import Settings
 from service.worker.loading import load
 from service.worker.packing import pack_statistics, unpack_statistics
-from service.worker.scoped.packing import pack_state, unpack_state
+from service.worker.scoped.packing import unpack_state
 from service.worker.scoped.policy import scoped_policy, update_blocks
 from service.worker.scoped.state import ScopedState
 
@@ -38,12 +40,10 @@ MEGABYTE = 1024 * 1024
 class ScopedCandidate:
     """A state computed and packed, not yet committed.
 
-    records  by edit: its record as bytes, of those that the state adds
     norms    by module: root of the summed squares of the new updates' Frobenius norms
     """
 
     state: ScopedState
-    records: Mapping[int, bytes]
     statistics: bytes
     fingerprint: str
     norms: Mapping[str, ModuleNorms]
@@ -100,9 +100,7 @@ class ScopedModel:
         found.load_state_dict(unpack_statistics(data))
         return found
 
-    def candidate(
-        self, state: ScopedState, learned: Mapping[int, Learned] | None = None, records: Mapping[int, bytes] | None = None
-    ) -> ScopedCandidate:
+    def candidate(self, state: ScopedState, learned: Mapping[int, Learned] | None = None) -> ScopedCandidate:
         """Everything the commit point needs to know of a state; the model goes on as it is."""
         new = (learned or {}).values()
         norms = {
@@ -123,7 +121,7 @@ class ScopedModel:
         rows = sum(len(next(iter(own.record.updates.values())).left) for own in new if own.record.updates)
         statistics = pack_statistics(state.statistics.state_dict())
         fingerprint = self.fingerprint(state.edits)
-        return ScopedCandidate(state, records or {}, statistics, fingerprint, norms, summaries, rows)
+        return ScopedCandidate(state, statistics, fingerprint, norms, summaries, rows)
 
     def adopt(self, state: ScopedState, revision: int) -> float:
         """Serve a state whose revision is committed, for whoever asks from now on; returns the seconds that it took."""
@@ -156,9 +154,9 @@ class ScopedModel:
             source=source,
         )
 
-    def pack_state(self) -> bytes:
-        """What is served, for a checkpoint: addresses, not updates. On any thread."""
-        return pack_state(self.state)
+    def state_to_pack(self) -> tuple[EditsInForce, dict[str, torch.Tensor]]:
+        """What is served, for `pack_state`, which need not run on this thread."""
+        return self.served.state, self.editor.statistics.state_dict()
 
     def stored(self, data: bytes) -> ScopedState:
         """A state as a checkpoint has it. Raises StatisticsMismatchError when it is none of this model's."""

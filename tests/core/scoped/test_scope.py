@@ -63,8 +63,7 @@ def test_a_prompt_of_function_words_has_no_subject() -> None:
 
 def reopened(state: EditsInForce) -> EditsInForce:
     """As a checkpoint of it is read."""
-    packed = state.packed()
-    return EditsInForce(PackedEdits.of(packed.base.tensors()), count=packed.count, total=packed.total)
+    return EditsInForce.opened(PackedEdits.of(state.packed().base.tensors()))
 
 
 @given(
