@@ -13,6 +13,7 @@ from editor_core.generation import Sequence as Answered
 from editor_core.loading import LoadedModel
 from editor_core.modules import resolve_modules
 from editor_core.scoped.answering import Answer, Asked, answers
+from editor_core.scoped.attached import attach
 from editor_core.scoped.editor import Learned, ScopedEditor
 from editor_core.scoped.in_force import EditsInForce
 from editor_core.scoped.served import ServedEdits
@@ -204,3 +205,27 @@ def test_a_text_without_a_name_computes_nothing_more(talk: Talk, monkeypatch: py
 def test_prompts_rendered_by_the_caller_are_read_as_conversations(talk: Talk, loaded: LoadedModel) -> None:
     text = rendered(loaded.tokenizer, "Where was Ilse Brandt born?", "chat")
     assert talk.ask([text]) == [Answer("Graz", True)]
+
+
+@torch.no_grad()
+def test_attached_to_a_model_of_ones_own_it_goes_on_with_a_kept_cache(loaded: LoadedModel, learned: dict[int, Learned]) -> None:
+    model, tokenizer = twin(loaded.model, own=()), loaded.tokenizer
+    edits = attach(model, tokenizer, {id: each.record.to_bytes() for id, each in learned.items()})
+    with pytest.raises(ValueError, match="already"):
+        attach(model, tokenizer, {})
+    ids, cache = torch.zeros(1, 0, dtype=torch.int64), None
+    turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    for question, wanted in (("Who owns Castle Orwin?", "Lady Maren Voss"), ("where was ilse brandt born", "Graz")):
+        asked = torch.tensor([token_ids(tokenizer, ("\n" if cache else "") + turn.replace("{}", question), "chat")])
+        ids = torch.cat([ids, asked], 1)
+        found = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=cache,
+            max_new_tokens=16,
+            do_sample=False,
+            return_dict_in_generate=True,
+        )
+        assert tokenizer.decode(found.sequences[0, ids.shape[1] :], skip_special_tokens=True) == wanted
+        ids, cache = found.sequences, found.past_key_values
+    edits.remove()
