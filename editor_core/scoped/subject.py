@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from editor_core.scoped.words import Word, is_unspaced, words
+from editor_core.scoped.words import Word, is_unspaced, name_key, words
 
 Rarity = Callable[[str], float]  # of a word as it is written
-FUNCTION_WORDS = Path(__file__).with_name("function_words.txt")
+FUNCTION_WORDS, PREDICATES = (Path(__file__).with_name(name) for name in ("function_words.txt", "predicates.txt"))
 # Lower-case words that may stand inside a name.
 INSIDE_NAMES = frozenset(
     [
@@ -81,7 +81,22 @@ INSIDE_NAMES = frozenset(
     ]
 )
 MOST_WORDS = 12
-_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_YEAR = re.compile(r"1[1-9]\d{2}|20\d{2}")
+_APOSTROPHES = ("'", "’")
+# In a question with one of these a verb or an adjective may come after the subject: "was Castle Orwin built", "does it work".
+_INVERTING = frozenset(
+    name_key("is are was were do does did has have had can could will would shall should may might must").split()
+)
+_DO = frozenset(name_key("do does did").split())
+_ARTICLES = frozenset(["the", "a", "an"])
+_PREPOSITIONS = frozenset(["of", "for", "in", "at", "by", "from", "on", "about", "near", "to", "with"])
+MOST_NOUNS = 2  # in small letters after a name: "Kegworth air disaster"
+
+
+@cache
+def predicates() -> frozenset[str]:
+    """Words that say something of a name after it, beside those in -ed, -ing and -ly; in small letters."""
+    return frozenset(PREDICATES.read_text(encoding="utf-8").split())
 
 
 @cache
@@ -143,6 +158,7 @@ def _capitalised(prompt: str, found: Sequence[Word], content: Sequence[bool], ra
     for index, word in enumerate(found):
         between = prompt[found[index - 1].end : word.start] if index else ""
         is_tied = between in ("-", "‐") or _numbered(prompt, found, capital, index + 1)
+        is_tied = is_tied or _elided(prompt, found, capital, index)
         goes_on = capital[index] or word.text in INSIDE_NAMES or is_tied
         if start is not None and (_breaks(between) or not goes_on):
             runs.append((start, last + 1))
@@ -150,7 +166,7 @@ def _capitalised(prompt: str, found: Sequence[Word], content: Sequence[bool], ra
         if capital[index] and (content[index] or index > 0):
             start = index if start is None else start
             last = index
-        elif start is not None and between in ("-", "‐"):
+        elif start is not None and (between in ("-", "‐") or (between in _APOSTROPHES and word.text != "s")):
             last = index
     if start is not None:
         runs.append((start, last + 1))
@@ -160,11 +176,45 @@ def _capitalised(prompt: str, found: Sequence[Word], content: Sequence[bool], ra
     if not later:
         return None
     start, end = max(later, key=lambda run: _size(found, run))
+    end = _with_nouns(prompt, found, content, (start, end))
     names = sum(capital[index] and content[index] for index in range(start, end))
     opens_sentence = start == 0 and names > 2 and rarity(prompt[found[0].start : found[0].end]) < 1
     if names > 1 and _YEAR.fullmatch(prompt[found[start].start : found[start].end]):
         return start + 1, end  # "the 2031 Harrow Cup": other wordings say the year elsewhere
     return start + opens_sentence, end  # "Player Jo Doe": a frequent word is capitalised only because it comes first
+
+
+def _elided(prompt: str, found: Sequence[Word], capital: Sequence[bool], index: int) -> bool:
+    """Whether an apostrophe ties this word to a name: "Mor'du", "dell'Accademia", and the s of "Leno's Garage"."""
+    word = found[index]
+    before = prompt[found[index - 1].end : word.start] if index else ""
+    after = prompt[word.end : found[index + 1].start] if index + 1 < len(found) else ""
+    is_named = index + 1 < len(found) and capital[index + 1]
+    if prompt[word.start : word.end].lower() == "s" and before in _APOSTROPHES:
+        return is_named and after.isspace()
+    return before in _APOSTROPHES or (after in _APOSTROPHES and is_named)
+
+
+def _with_nouns(prompt: str, found: Sequence[Word], content: Sequence[bool], run: tuple[int, int]) -> int:
+    """Where a name ends with the nouns in small letters that follow it, as in "Kegworth air disaster", and not a predicate."""
+    start, end = run
+    before = [word.text for word in found[:start] if word.text not in _ARTICLES]
+    if not before or _DO & set(before) or before[-1] in function_words() - _PREPOSITIONS - _INVERTING:
+        return end  # "did", "where", "that": its verb follows
+    last = end
+    while last < len(found) and content[last] and found[last].start == found[last - 1].end + 1:
+        last += 1
+    nouns = end
+    while nouns < last and not _is_predicate(prompt, found[nouns]):
+        nouns += 1
+    if _INVERTING & {before[0], before[-1]}:
+        nouns = min(nouns, last - 1)  # the last of them is the verb, or what the subject is
+    return max(nouns, end) if nouns - end <= MOST_NOUNS else end
+
+
+def _is_predicate(prompt: str, word: Word) -> bool:
+    written = prompt[word.start : word.end].lower()
+    return written in predicates() or written.endswith(("ed", "ing", "ly"))
 
 
 def _numbered(prompt: str, found: Sequence[Word], capital: Sequence[bool], index: int) -> bool:
