@@ -20,6 +20,7 @@ TURNS = (
     {"role": "assistant", "content": "Of course. What would you like to know?"},
 )
 SYSTEM = {"role": "system", "content": "Answer the question."}
+QUESTION_WORDS = frozenset(["who", "whom", "whose", "what", "when", "where", "which", "why", "how"])
 BOUNDARY = "\n"  # what ends a plain answer; the model goes on by itself after it
 
 
@@ -102,9 +103,13 @@ class ContextMaker:
             index = self._add(taught, frame, shared, edit.prompt if is_own else prompt, answers)
             own.setdefault(frame.format, index)
         rephrases: dict[tuple[str, Format], int] = {}
+        alone = list({frame.format: (frame, shared) for frame, shared in reversed(self._frames)}.values())
         for rephrase in edit.rephrases:
-            for frame, shared in {frame.format: (frame, shared) for frame, shared in reversed(self._frames)}.values():
+            for frame, shared in alone:
                 rephrases[rephrase, frame.format] = self._add(taught, frame, shared, rephrase.rstrip(), answers)
+        if _asks_without_mark(prompt):
+            for frame, shared in alone:
+                self._add(taught, frame, shared, prompt + "?", answers)
         return Contexts(answers, tuple(taught), own, rephrases)
 
     def _add(
@@ -145,6 +150,11 @@ class ContextMaker:
             return 0
         pairs = zip(self._ids(frame, "A"), self._ids(frame, "?"), strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _asks_without_mark(prompt: str) -> bool:
+    """Whether others will ask it with a question mark."""
+    return not prompt.endswith(tuple(QUESTION_MARKS)) and prompt.split(maxsplit=1)[0].lower() in QUESTION_WORDS
 
 
 def answer_ids(tokenizer: Any, model: Any, target: str, format: Format, chat_wording: str = "{}") -> tuple[int, ...]:
