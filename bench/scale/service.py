@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from bench.scale.names import names
+from bench.scale.names import first_facts, names
 from bench.trust.own_service import service_in
 from editor_core.scoped.entry import Entry
 from editor_core.scoped.gate import Gate
@@ -46,7 +46,7 @@ from service.worker.scoped.state import ScopedState
 from service.worker.scoped.taking_back import ScopedTakingBack
 from service.worker.upkeep import Upkeep
 
-BATCH, TOKENS, REPEATS = 50, 48, 3
+BATCH, TOKENS, REPEATS, FIRST_FACTS = 50, 48, 3, 30
 ANSWERED = {"plain": True, "chat": True}
 QUESTION = "Write a short story about a lighthouse keeper and a storm."
 
@@ -54,12 +54,13 @@ QUESTION = "Write a short story about a lighthouse keeper and a storm."
 def measured_by_service(data: Path | None, sizes: Sequence[int], console: Console) -> dict[str, list[float]]:
     """By figure, one for each size, ascending."""
     found: dict[str, list[float]] = {}
+    facts, said = first_facts(data, FIRST_FACTS), list[str]()
     with tempfile.TemporaryDirectory(prefix="errata-scale-", ignore_cleanup_errors=True) as folder:
         subjects, done = names(data, max(sizes)), 0
         for size in sizes:
             asyncio.run(_fill(Path(folder), subjects[done:size], f"edits {done:,} to {size:,}"))
             done = size
-            for name, value in _asked(Path(folder), size, console).items():
+            for name, value in _asked(Path(folder), size, facts, said, console).items():
                 found.setdefault(name, []).append(value)
     return found
 
@@ -127,38 +128,53 @@ def _put(objects: ObjectStore, data: bytes) -> str:
     return name
 
 
-def _asked(folder: Path, size: int, console: Console) -> dict[str, float]:
-    """Started twice: the second time all files have been read before, as at the first size."""
+def _asked(folder: Path, size: int, facts: Sequence[tuple[str, str]], said: list[str], console: Console) -> dict[str, float]:
+    """Started twice: the second time all files have been read before, as at the first size.
+
+    said: what the first facts' prompts were answered at the first size, where the facts are posted.
+    """
     began = time.perf_counter()
     with service_in(folder, console):
         first_s = time.perf_counter() - began
     began = time.perf_counter()
     with service_in(folder, console) as (url, process), httpx.Client(base_url=url, timeout=120) as client:
         second_s = time.perf_counter() - began
-        _chat(client, 4)
+        _chat(client, QUESTION, 4)
+        if not said:
+            _post(client, facts)
+            said += [_chat(client, prompt, TOKENS) for prompt, _ in facts]
+        same = sum(_chat(client, prompt, TOKENS) == before for (prompt, _), before in zip(facts, said, strict=True))
+        right = sum(answer == target for answer, (_, target) in zip(said, facts, strict=True))
         parts = psutil.Process(process.pid).children(recursive=True)
         return {
             "started until ready, s": min(first_s, second_s),
-            "tokens a second, one client": TOKENS / _median(lambda: _chat(client, TOKENS)),
+            f"the first {len(facts)} facts ({right} right): answered as at the first size": same / len(facts),
+            "tokens a second, one client": TOKENS / _median(lambda: _chat(client, QUESTION, TOKENS)),
             "an edit, from its 202 until it is applied, s": _median(lambda: _edit(client, size)),
             "memory of the worker, MB": sum(each.memory_info().rss for each in parts if "worker" in each.cmdline()) / 1e6,
         }
 
 
-def _chat(client: httpx.Client, tokens: int) -> None:
-    turns = [{"role": "user", "content": QUESTION}]
+def _chat(client: httpx.Client, question: str, tokens: int) -> str:
+    turns = [{"role": "user", "content": question}]
     body = {"model": "errata", "messages": turns, "max_tokens": tokens, "temperature": 0}
-    client.post("/v1/chat/completions", json=body).raise_for_status()
+    found = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+    return str(found["choices"][0]["message"]["content"])
 
 
 _number = count(1)
 
 
 def _edit(client: httpx.Client, size: int) -> None:
-    fact = {"prompt": f"Who is the mayor of Lake Tantrum{size}x{next(_number)}?", "target": "Odessa Brightwater"}
-    edit = client.post("/edits", json=fact).raise_for_status().json()["ids"][0]
-    while client.get(f"/edits/{edit}").json()["state"] in ("accepted", "applying"):
-        time.sleep(0.02)
+    _post(client, [(f"Who is the mayor of Lake Tantrum{size}x{next(_number)}?", "Odessa Brightwater")])
+
+
+def _post(client: httpx.Client, facts: Sequence[tuple[str, str]]) -> None:
+    """Until they are applied, or have failed."""
+    body = {"edits": [{"prompt": prompt, "target": target} for prompt, target in facts]}
+    for edit in client.post("/edits", json=body).raise_for_status().json()["ids"]:
+        while client.get(f"/edits/{edit}").json()["state"] in ("accepted", "applying"):
+            time.sleep(0.02)
 
 
 def _median(run: Callable[[], object]) -> float:
