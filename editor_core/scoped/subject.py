@@ -87,6 +87,7 @@ _APOSTROPHES = ("'", "’")
 _INVERTING = frozenset(
     name_key("is are was were do does did has have had can could will would shall should may might must").split()
 )
+_OF_SUBJECTS = _INVERTING | {"why", "when", "where", "how"}  # what begins with them says something of its subject at the end
 _DO = frozenset(name_key("do does did").split())
 _ARTICLES = frozenset(["the", "a", "an"])
 _PREPOSITIONS = frozenset(["of", "for", "in", "at", "by", "from", "on", "about", "near", "to", "with"])
@@ -207,8 +208,9 @@ def _with_nouns(prompt: str, found: Sequence[Word], content: Sequence[bool], run
     nouns = end
     while nouns < last and not _is_predicate(prompt, found[nouns]):
         nouns += 1
-    if _INVERTING & {before[0], before[-1]}:
-        nouns = min(nouns, last - 1)  # the last of them is the verb, or what the subject is
+    goes_on = last < len(found) and not _is_predicate(prompt, found[last])
+    if before[0] in _OF_SUBJECTS or before[-1] in _INVERTING or goes_on:
+        nouns = min(nouns, last - 1)  # the last of them may be the verb, or what the subject is
     return max(nouns, end) if nouns - end <= MOST_NOUNS else end
 
 
