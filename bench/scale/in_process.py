@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -12,6 +10,7 @@ import torch
 from rich.console import Console
 
 from bench.scale.names import names
+from bench.scale.timing import median_s
 from editor_core.loading import load_model
 from editor_core.modules import resolve_modules
 from editor_core.scoped.blocks import default_blocks, feed_forward_outputs
@@ -25,6 +24,7 @@ from editor_core.texts import Edit, token_ids
 from service.settings import Settings
 from service.worker.scoped.packing import pack_state, unpack_state
 
+RUNS = 7
 TEXT = (
     "Here are some notes that I took at the archive today. It was raining, and nobody else was there. The keeper of the "
     "records showed me a letter of the old mayor, who had built the bridge and the mill. "
@@ -70,12 +70,12 @@ def _measured(editor: ScopedEditor, subjects: Sequence[str]) -> dict[str, float]
     id = len(subjects) + 1
     new = _entry("Somebody Else", id)
     return {
-        "a prompt of 170 tokens looked through, ms": 1e3 * _median(prompt),
-        "a token said, ms": 1e3 * _median(tokens) / len(more),
+        "a prompt of 170 tokens looked through, ms": 1e3 * median_s(prompt, RUNS),
+        "a token said, ms": 1e3 * median_s(tokens, RUNS) / len(more),
         "an edit brought into force, with the fingerprint, ms": 1e3
-        * _median(lambda: state.changed({len(subjects) + 1: new}).fingerprint),
-        "teach and judge an edit, s": _median(lambda: editor.run([(len(subjects) + 1, FACT)], state).finish(), 3),
-        "a checkpoint read at a restart, s": _median(lambda: unpack_state(packed), 3),
+        * median_s(lambda: state.changed({id: new}).fingerprint, RUNS),
+        "teach and judge an edit, s": median_s(lambda: editor.run([(id, FACT)], state).finish(), 3),
+        "a checkpoint read at a restart, s": median_s(lambda: unpack_state(packed), 3),
         "a checkpoint, kB an edit": len(packed) / 1e3 / len(subjects),
         "memory, kB an edit": max(memory, 0) / 1e3 / len(subjects),
     }
@@ -86,12 +86,3 @@ def _entry(name: str, number: int) -> Entry:
     vectors = torch.nn.functional.normalize(torch.randn(1, 128, generator=generator), dim=1)
     gate = Gate((f"who own thi {number % 7}",), vectors, (0.56,))
     return Entry.of(f"{number:064x}", Address((name,), gate, (), {"plain": (260, 4, 198), "chat": (28, 4, 2)}))
-
-
-def _median(run: Callable[[], object], times: int = 7) -> float:
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.scale.names import first_facts, names
+from bench.scale.timing import median_s
 from bench.trust.own_service import service_in
 from editor_core.scoped.entry import Entry
 from editor_core.scoped.gate import Gate
@@ -94,7 +93,7 @@ async def _fill(folder: Path, subjects: Sequence[str], title: str) -> None:
                     resources.database,
                     held,
                     resident.new_revision(number, RevisionKind.EDIT, candidate, kept),
-                    batch=replace(batch, edits=tuple(batch.edits)),
+                    batch=batch,
                     outcomes=[
                         Outcome(edit, {}, {}, ANSWERED, (), 1, scope=records[edit].address.names, record_object=name)
                         for edit, name in stored.items()
@@ -149,8 +148,8 @@ def _asked(folder: Path, size: int, facts: Sequence[tuple[str, str]], said: list
         return {
             "started until ready, s": min(first_s, second_s),
             f"the first {len(facts)} facts ({right} right): answered as at the first size": same / len(facts),
-            "tokens a second, one client": TOKENS / _median(lambda: _chat(client, QUESTION, TOKENS)),
-            "an edit, from its 202 until it is applied, s": _median(lambda: _edit(client, size)),
+            "tokens a second, one client": TOKENS / median_s(lambda: _chat(client, QUESTION, TOKENS), REPEATS),
+            "an edit, from its 202 until it is applied, s": median_s(lambda: _edit(client, size), REPEATS),
             "memory of the worker, MB": sum(each.memory_info().rss for each in parts if "worker" in each.cmdline()) / 1e6,
         }
 
@@ -175,12 +174,3 @@ def _post(client: httpx.Client, facts: Sequence[tuple[str, str]]) -> None:
     for edit in client.post("/edits", json=body).raise_for_status().json()["ids"]:
         while client.get(f"/edits/{edit}").json()["state"] in ("accepted", "applying"):
             time.sleep(0.02)
-
-
-def _median(run: Callable[[], object]) -> float:
-    took = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        run()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
