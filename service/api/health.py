@@ -54,10 +54,10 @@ async def _workers(here: Context) -> tuple[CheckOut, CheckOut]:
 async def prometheus(here: Here) -> Response:
     """Of this api process, and the ledger's queue; workers have their own port."""
     try:
-        stats = await read.stats(here.resources.database)
-        metrics.EDIT_QUEUE_DEPTH.set(stats.queue_depth)
-        metrics.EDIT_OLDEST_PENDING.set(stats.oldest_pending_age_s)
-        metrics.HEAD_REVISION.set(stats.head.number if stats.head else 0)
+        queue = await read.queue(here.resources.database)
+        metrics.EDIT_QUEUE_DEPTH.set(queue.depth)
+        metrics.EDIT_OLDEST_PENDING.set(queue.oldest_pending_age_s)
+        metrics.HEAD_REVISION.set(queue.head_number)
     except StorageUnavailable:
         pass  # the process's own figures are worth having without the ledger
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -150,7 +150,8 @@ def stats_tables(stats: dict[str, Any], processes: dict[str, int | None]) -> Tab
         grid.add_row("weights", f"largest ||W - W0|| {distance:.3g}, largest newest update {update:.3g}")
     for worker in stats["workers"]:
         if worker["writer"]:
-            grid.add_row("objects", f"{worker['object_files']} files, {worker['object_bytes'] / 1e6:.1f} MB")
+            files, megabytes = worker["object_files"], worker["object_bytes"] / 1e6
+            grid.add_row("objects", f"{files} files, {megabytes:.1f} MB" if files else "not counted yet")
         role = "writer" if worker["writer"] else "reader"
         grid.add_row(
             "worker", f"{worker['model']}: {worker['detail']}, revision {worker['revision']}, {role}, pid {worker['pid']}"

@@ -42,14 +42,14 @@ class ObjectStore:
 
     def names(self) -> Iterator[str]:
         """All that are there."""
-        for path in self._files():
-            if not path.name.startswith("."):
-                yield path.name
+        return (each.name for each in self._files() if not each.name.startswith("."))
 
     def usage(self) -> tuple[int, int]:
         """(files, bytes on disk), unfinished ones too."""
-        sizes = [status.st_size for _, status in self._found()]
-        return len(sizes), sum(sizes)
+        files = size = 0
+        for _, status in self._found():
+            files, size = files + 1, size + status.st_size
+        return files, size
 
     def prune(self, needed: Container[str], grace_s: float) -> tuple[int, int]:
         """Remove what is not needed and older than the grace: what is younger may be about to be committed.
@@ -57,21 +57,25 @@ class ObjectStore:
         Returns (files removed, their bytes).
         """
         removed = freed = 0
-        for path, status in list(self._found()):
-            if path.name not in needed and time.time() - status.st_mtime > grace_s:
-                path.unlink(missing_ok=True)
+        oldest = time.time() - grace_s
+        for file, status in self._found():
+            if file.name not in needed and status.st_mtime < oldest:
+                Path(file.path).unlink(missing_ok=True)
                 removed, freed = removed + 1, freed + status.st_size
         return removed, freed
 
-    def _found(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in self._files():
+    def _found(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+        for file in self._files():
             with contextlib.suppress(FileNotFoundError):  # another process put it in its place meanwhile
-                yield path, path.stat()
+                yield file, file.stat()
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[os.DirEntry[str]]:
+        """A folder is read before its first file is told: whoever goes through them may remove them."""
         for folder in self._root.iterdir():
             if folder.is_dir() and len(folder.name) == FOLDER_LENGTH:
-                yield from (path for path in folder.iterdir() if len(path.name.lstrip(".")) >= NAME_LENGTH)
+                with os.scandir(folder) as files:
+                    found = list(files)
+                yield from (each for each in found if len(each.name.lstrip(".")) >= NAME_LENGTH)
 
     def get(self, name: str) -> bytes:
         """Raises ObjectDamaged when the file is missing or its content is not what its name says."""

@@ -27,6 +27,22 @@ class LedgerStats:
         return self.edits_by_state[EditState.ACCEPTED] + self.edits_by_state[EditState.APPLYING]
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is asked for every few seconds: nothing that takes longer the more edits there are."""
+
+    depth: int
+    oldest_pending_age_s: float
+    head_number: int  # 0 before the first revision
+
+
+async def queue(database: Database) -> Queue:
+    async with database.transaction() as work:
+        depth, age_s = await work.repository.pending_summary()
+        head = await work.repository.head()
+    return Queue(depth, age_s, head.number if head else 0)
+
+
 async def ping(database: Database) -> None:
     """Raises StorageUnavailable."""
     async with database.transaction() as work:
@@ -92,7 +108,7 @@ async def stats(database: Database) -> LedgerStats:
         head = await repository.head()
         return LedgerStats(
             edits_by_state=await repository.count_by_state(),
-            oldest_pending_age_s=await repository.oldest_pending_age_s(),
+            oldest_pending_age_s=(await repository.pending_summary())[1],
             head=head,
             statistics=tuple(await repository.statistics_of(head.number)) if head else (),
             lease=await repository.lease(),

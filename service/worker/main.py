@@ -160,10 +160,10 @@ class Worker:
     async def _watch_queue(self) -> None:
         while True:
             with contextlib.suppress(StorageUnavailable):
-                stats = await read.stats(self._resources.database)
-                metrics.EDIT_QUEUE_DEPTH.set(stats.queue_depth)
-                metrics.EDIT_OLDEST_PENDING.set(stats.oldest_pending_age_s)
-                metrics.HEAD_REVISION.set(stats.head.number if stats.head else 0)
+                queue = await read.queue(self._resources.database)
+                metrics.EDIT_QUEUE_DEPTH.set(queue.depth)
+                metrics.EDIT_OLDEST_PENDING.set(queue.oldest_pending_age_s)
+                metrics.HEAD_REVISION.set(queue.head_number)
             await asyncio.sleep(self._settings.sweep_interval_s)
 
 

@@ -20,7 +20,11 @@ from service.worker.scoped.packing import pack_state
 from service.worker.scoped.resident import ScopedModel
 
 log = structlog.get_logger()
-CHANGED_SHARE = 0.01  # of the scoped edits in force
+NEVER = -1
+# What takes longer the more edits there are is done the less often, so that its cost an edit, or a second, stays flat.
+CHANGED_SHARE = 0.005  # of the scoped edits in force: that many have changed when a checkpoint is written
+PRUNED_SHARE = 0.002  # of the object files: so many revisions from one removal of old objects to the next
+LOOKING_SHARE = 0.01  # of the time
 
 
 class Upkeep:
@@ -30,15 +34,18 @@ class Upkeep:
         self._resident, self._thread, self._database, self._objects = resident, thread, database, objects
         self._settings = settings
         self.usage = (0, 0)  # of the object store: files, bytes
-        self._looked_at = float("-inf")
-        self._pruned_at = -1
+        self._looks_at = time.monotonic() + settings.invariants_interval_s
+        self._pruned_at = NEVER
 
     async def after_revision(self, held: Lease) -> None:
         """Write a checkpoint when one is due, and prune. A full disk must not keep edits from being applied."""
         try:
             if await self._checkpoint_is_due():
                 await self._write_checkpoint(held)
-            if self._resident.revision - self._pruned_at >= self._settings.prune_every:
+            if self._pruned_at == NEVER:
+                self._pruned_at = self._resident.revision - 1
+            every = max(self._settings.prune_every, self.usage[0] * PRUNED_SHARE)
+            if self._resident.revision - self._pruned_at >= every:
                 await self._prune(held)
         except OSError as error:
             log.warning("no checkpoint could be written", detail=str(error))
@@ -85,10 +92,9 @@ class Upkeep:
 
     async def look_around(self) -> None:
         """Check the standing invariants and measure the disk, now and then."""
-        now = time.monotonic()
-        if now - self._looked_at < self._settings.invariants_interval_s:
+        began = time.monotonic()
+        if began < self._looks_at:
             return
-        self._looked_at = now
         await self._measure()
         try:
             for name, (count, words) in (await integrity.violations(self._database)).items():
@@ -97,3 +103,5 @@ class Upkeep:
                     log.error("the ledger is not as it must be", invariant=name, count=count, first="; ".join(words))
         except ErrataError as error:
             log.warning("invariants not checked", detail=error.detail)
+        ended = time.monotonic()
+        self._looks_at = ended + max(self._settings.invariants_interval_s, (ended - began) / LOOKING_SHARE)

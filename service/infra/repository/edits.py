@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, insert, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, Select, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from service.domain.edits import (
@@ -123,9 +123,9 @@ class EditRows(Rows):
         found = {EditState(state): count for state, count in await self._connection.execute(statement)}
         return {state: found.get(state, 0) for state in EditState}
 
-    async def oldest_pending_age_s(self) -> float:
-        statement = select(func.coalesce(func.extract("epoch", func.now() - func.min(edits.c.submitted_at)), 0.0))
-        return float((await self._connection.execute(statement.where(edits.c.state.in_(PENDING)))).scalar_one())
+    async def pending_summary(self) -> tuple[int, float]:
+        """(how many edits are pending, age of the oldest of them in seconds)."""
+        return await self._summary(edits.c.state.in_(PENDING))
 
     async def accepted(self, limit: int, up_to: int | None = None) -> list[EditRecord]:
         """The oldest accepted edits, with ids of at most `up_to`, locked for this transaction."""
@@ -136,12 +136,8 @@ class EditRows(Rows):
 
     async def accepted_summary(self, up_to: int | None = None) -> tuple[int, float]:
         """(how many edits are accepted, age of the oldest of them in seconds)."""
-        age = func.coalesce(func.extract("epoch", func.now() - func.min(edits.c.submitted_at)), 0.0)
-        statement = select(func.count(), age).where(edits.c.state == EditState.ACCEPTED.value)
-        if up_to is not None:
-            statement = statement.where(edits.c.id <= up_to)
-        count, seconds = (await self._connection.execute(statement)).one()
-        return count, float(seconds)
+        accepted = edits.c.state == EditState.ACCEPTED.value
+        return await self._summary(accepted if up_to is None else accepted & (edits.c.id <= up_to))
 
     async def mark_applied(self, outcome: Outcome, batch_id: int, revision: int) -> bool:
         """applying -> applied."""
@@ -206,6 +202,11 @@ class EditRows(Rows):
             )
             restored += await self._changed(statement)
         return restored
+
+    async def _summary(self, chosen: ColumnElement[bool]) -> tuple[int, float]:
+        age = func.coalesce(func.extract("epoch", func.now() - func.min(edits.c.submitted_at)), 0.0)
+        count, seconds = (await self._connection.execute(select(func.count(), age).where(chosen))).one()
+        return count, float(seconds)
 
     async def _edits(self, statement: Select[Any] | Any) -> list[EditRecord]:
         return [edit_of(row) for row in (await self._connection.execute(statement)).mappings()]
