@@ -8,7 +8,7 @@ itself whether it is differentiated; quick products (`editor_core.precision`) ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -39,7 +39,7 @@ def breathe() -> None:
         return
     token = _between.set(None)
     try:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             between()
     finally:
         _between.reset(token)

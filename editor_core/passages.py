@@ -126,7 +126,8 @@ def _span(
 
 @contextmanager
 def from_block(model: nn.Module, name: str, passage: Passage) -> Iterator[None]:
-    """Run only the layers from the named block's own on, with what reached them the first time; that time all run.
+    """Run only the layers from the named block's own on, with what reached them the first time; that time all run, unless
+    the passage has it already.
 
     Exact as long as nothing below that block has changed in between. Where the blocks are in no list, all run every time.
     """
@@ -134,17 +135,10 @@ def from_block(model: nn.Module, name: str, passage: Passage) -> Iterator[None]:
     if first == 0:
         yield
         return
-    last = layers[first - 1]
     if passage.reaching is None:
-
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            passage.reaching = output.detach() if isinstance(output, torch.Tensor) else None
-
-        handle = last.register_forward_hook(keep)
-        try:
+        with reaching_block(model, name) as found:
             yield
-        finally:
-            handle.remove()
+        passage.reaching = found[-1] if found else None
         return
     reaching = passage.reaching
     kept = [layer.__dict__.get("forward") for layer in layers[:first]]
@@ -158,6 +152,24 @@ def from_block(model: nn.Module, name: str, passage: Passage) -> Iterator[None]:
                 del layer.__dict__["forward"]
             else:
                 layer.__dict__["forward"] = forward
+
+
+@contextmanager
+def reaching_block(model: nn.Module, name: str) -> Iterator[list[torch.Tensor]]:
+    """What comes to reach the named block's layer, pass by pass; nothing for the first layer, or one that is in no list."""
+    layers, first = _layers(model, name)
+    found: list[torch.Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            found.append(output.detach())
+
+    handle = layers[first - 1].register_forward_hook(keep) if first else None
+    try:
+        yield found
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def _layers(model: nn.Module, name: str) -> tuple[Any, int]:

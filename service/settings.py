@@ -109,7 +109,7 @@ class Settings(BaseSettings):
 
     # The worker
     batch_size: int = Field(50, ge=1, le=1000)
-    batch_linger_s: float = Field(0.25, ge=0, description="How long the oldest edit waits for others to join its batch.")
+    batch_linger_s: float = Field(0.05, ge=0, description="How long the oldest edit waits for others to join its batch.")
     max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
     checkpoint_every: int = Field(
         20, ge=1, description="Revisions from one whole state to the next: a restart goes on from it."

@@ -45,7 +45,7 @@ from service.worker.scoped.state import ScopedState
 from service.worker.scoped.taking_back import ScopedTakingBack
 from service.worker.upkeep import Upkeep
 
-BATCH, TOKENS, REPEATS, FIRST_FACTS = 50, 48, 3, 30
+BATCH, TOKENS, REPEATS, FIRST_FACTS = 50, 48, 3, 100
 ANSWERED = {"plain": True, "chat": True}
 QUESTION = "Write a short story about a lighthouse keeper and a storm."
 
@@ -173,4 +173,4 @@ def _post(client: httpx.Client, facts: Sequence[tuple[str, str]]) -> None:
     body = {"edits": [{"prompt": prompt, "target": target} for prompt, target in facts]}
     for edit in client.post("/edits", json=body).raise_for_status().json()["ids"]:
         while client.get(f"/edits/{edit}").json()["state"] in ("accepted", "applying"):
-            time.sleep(0.02)
+            time.sleep(0.05)

@@ -44,6 +44,11 @@ class Piece:
         ]
 
 
+def packing_order(pieces: Sequence[Piece]) -> list[int]:
+    """In which pieces are packed one after the other: those of one token come first."""
+    return sorted(range(len(pieces)), key=lambda index: pieces[index].end - pieces[index].start > 1)
+
+
 class Reader(Protocol):
     """Reads pieces of different rows in one go; rows below `rows` and positions below `columns` must have been reserved."""
 
@@ -78,7 +83,7 @@ class RowReader:
 
     def read(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
         device = self._model.device
-        order = sorted(range(len(pieces)), key=lambda index: pieces[index].end - pieces[index].start > 1)
+        order = packing_order(pieces)
         packed = [pieces[index] for index in order]
         single = [(each.row, each.start) for each in packed if each.end - each.start == 1]
         self._cache.aim(single, [(each.row, each.start, each.end) for each in packed[len(single) :]])
@@ -98,7 +103,7 @@ class RowReader:
                 position_ids=positions,
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=torch.tensor(kept, device=device),
+                logits_to_keep=torch.tensor(kept, dtype=torch.int64, device=device),
             ).logits[0]
         found = dict(zip(order, logits.float().split(sizes), strict=True))
         return [found[index] for index in range(len(pieces))]

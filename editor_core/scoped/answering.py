@@ -12,6 +12,8 @@ from editor_core.generation.sampling import Sampling
 from editor_core.generation.sequence import Sequence as Sequence_
 from editor_core.scoped.served import ServedEdits
 
+PREFILL_TOKENS = 512  # nobody waits for the next token of an answer meanwhile
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -33,7 +35,7 @@ def answers(model: Any, tokenizer: Any, asked: Sequence[Asked], edits: ServedEdi
     """In order. Raises what reading a record raises."""
     if not asked:
         return []
-    batcher = Batcher(model, edits=edits)
+    batcher = Batcher(model, prefill_tokens=PREFILL_TOKENS, edits=edits)
     sequences = [
         Sequence_(str(index), list(each.ids), Sampling(each.max_tokens), tokenizer) for index, each in enumerate(asked)
     ]

@@ -69,14 +69,13 @@ class _Frame:
     is_lower: bool = False
 
 
-# The first of each format is the question alone.
+# The first of each format is the question alone. The second has all at once that may be different about it: what it carries
+# over to is what six frames with one difference each carried over to, for two thirds of their cost.
 FRAMES = (
     _Frame("plain"),
-    _Frame("plain", "Q: ", "\nA:"),
-    _Frame("plain", "I was asked this. ", is_bare=True, is_lower=True),
+    _Frame("plain", "I was asked this. Q: ", "\nA:", is_bare=True, is_lower=True),
     _Frame("chat"),
-    _Frame("chat", turns=TURNS, is_bare=True, is_lower=True),
-    _Frame("chat", "Please tell me: ", turns=(SYSTEM,)),
+    _Frame("chat", "Please tell me: ", turns=(SYSTEM, *TURNS), is_bare=True, is_lower=True),
 )
 
 

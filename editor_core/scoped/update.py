@@ -1,10 +1,11 @@
 """The update: StableEdit's closed-form step on a few late feed-forward outputs, for one edit alone.
 
 A row is a token of the answer in a format. Its key h is the mean of what the layer reads at that token over all contexts
-taught. Its target row is V = -step * s * mean((1 - p) g / |g|): g is the loss gradient at the layer's output, s the median norm
-of that output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is as
-likely as asked; a token that stays behind in one context gets a row of its own. With a whitener g is decorrelated first by the
-lifelong covariance, as the published method does.
+taught. Its target row is V = -step * s * mean(sqrt(1 - p) g / |g|): g is the loss gradient at the layer's output, s the median
+norm of that output, p the token's probability. Delta = K^T (K K^T + alpha I)^(-1) V, summed over passes until every token is
+as likely as asked; a token that stays behind in one context gets a row of its own. With 1 - p for its root the last steps get
+short, and one in three facts needs a third. With a whitener g is decorrelated first by the lifelong covariance, as the
+published method does.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Teacher:
     ) -> None:
         self._model: Any = model
         self.modules, self.policy, self.whitener = tuple(modules), policy, whitener
-        self._reader = ContextReader(model)
+        self._reader = ContextReader(model, self.modules[0].name)
 
     def teach(self, contexts: Contexts) -> Taught:
         """Raises NonFiniteUpdateError when the loss is not a number."""
@@ -158,7 +159,7 @@ class Teacher:
                 keys[name] = torch.cat([keys[name], asked.mean(rows[name][0])[-new:]])
                 coefficients[name] = torch.cat([coefficients[name], torch.zeros(new, module.d_out)])
             directions = gradients if self.whitener is None else self.whitener(module, gradients)
-            step = asked.mean((1 - seen.sure)[:, None] * functional.normalize(directions, dim=1))
+            step = asked.mean((1 - seen.sure).sqrt()[:, None] * functional.normalize(directions, dim=1))
             scale = module.product(rows[name][0]).norm(dim=1).median()
             target = -self.policy.step * scale * step
             coefficients[name] = coefficients[name] + ridge(keys[name], target, self.policy.ridge)
