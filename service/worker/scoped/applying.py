@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from editor_core.errors import EncodingError
 from editor_core.scoped.editor import Learned
 from editor_core.scoped.entry import Entry
 from editor_core.scoped.in_force import EditsInForce
+from editor_core.statistics import Statistics
 from service import failpoints, metrics
 from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer, same_prompt
 from service.domain.revisions import RevisionKind
@@ -59,65 +60,102 @@ class ScopedApplying(Applying):
             for half in await batches.split(self._database, held, batch):
                 await self.apply(held, await batches.begin(self._database, held, half))
             return
+        prompts = [record.edit.prompt for record in batch.edits]
         began, self._thread.longest_stretch_s = time.perf_counter(), 0.0
-        resident = self._resident
-        applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
-        replacing = _replacing(batch.edits, applied)
-        run = await self._thread.run(
-            resident.editor.run, [(record.id, as_edit(record)) for record in batch.edits], resident.served.state
+        taught = await self._taught(batch.edits)
+        failpoints.hit("writer.proposed", prompts)
+        if not taught.learned:  # no statistics to come
+            await self._fail(held, batch, [replace(each, tokens=None) for each in taught.failures])
+            return
+        names = await _persisted(self._objects, taught.learned)
+        candidate = await self._thread.run(self._resident.candidate, self._state(taught, names), taught.learned)
+        statistics = await asyncio.to_thread(self._objects.put, candidate.statistics)
+        failpoints.hit("writer.persisted", prompts)
+        pause_s = await self._commit(held, batch, taught, names, candidate, statistics)
+        _record(taught, candidate, pause_s, self._thread.longest_stretch_s)
+        log.info(
+            "batch applied",
+            batch=batch.id,
+            revision=self._resident.revision,
+            edits=len(taught.learned),
+            refused=len(taught.failures),
+            superseded=len(taught.replaced),
+            passes=taught.passes,
+            seconds=round(time.perf_counter() - began, 2),
+            fingerprint=candidate.fingerprint[:16],
         )
+
+    async def _taught(self, records: Sequence[EditRecord]) -> _Taught:
+        resident = self._resident
+        applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in records])
+        replacing = _replacing(records, applied)
+        edits = [(record.id, as_edit(record)) for record in records]
+        run = await self._thread.run(resident.editor.run, edits, resident.served.state)
         run.replaced = tuple(sorted({old for each in replacing.values() for old in each}))
         seconds: dict[str, float] = {}
         async for phase, took_s in self._thread.each(run.steps):
             seconds[phase] = seconds.get(phase, 0.0) + took_s
-        failpoints.hit("writer.proposed", [record.edit.prompt for record in batch.edits])
-        learned = {record.id: each for record, each in zip(batch.edits, run.learned, strict=True)}
-        failures = [
-            Failure(edit_id, DOES_NOT_HOLD, said_instead(each), each.tokens)
-            for edit_id, each in learned.items()
-            if resident.editor.policy.requires_holding and not each.is_held
-        ]
-        left = {edit_id: each for edit_id, each in learned.items() if edit_id not in {failure.edit_id for failure in failures}}
-        if not left:
-            await self._fail(held, batch, [replace(each, tokens=None) for each in failures])  # no statistics to come
-            return
-        assert run.statistics is not None
-        names = await _persisted(self._objects, left)
-        replaced = sorted({old for edit_id, each in left.items() for old in (*replacing.get(edit_id, ()), *each.replaced)})
-        entries = {edit_id: Entry.of(names[edit_id], each.record.address) for edit_id, each in left.items()}
-        state = ScopedState(resident.served.state.changed({**dict.fromkeys(replaced), **entries}), run.statistics)
-        candidate = await self._thread.run(resident.candidate, state, left)
-        statistics = await asyncio.to_thread(self._objects.put, candidate.statistics)
-        failpoints.hit("writer.persisted", [record.edit.prompt for record in batch.edits])
-        number = resident.revision + 1
-        passes = max(each.taught.passes for each in left.values())
+        learned = {record.id: each for record, each in zip(records, run.learned, strict=True)}
+        refused = {id for id, each in learned.items() if resident.editor.policy.requires_holding and not each.is_held}
+        left = {id: each for id, each in learned.items() if id not in refused}
+        return _Taught(
+            left,
+            [Failure(id, DOES_NOT_HOLD, said_instead(learned[id]), learned[id].tokens) for id in sorted(refused)],
+            sorted({old for id, each in left.items() for old in (*replacing[id], *each.replaced)}),
+            run.statistics,
+            seconds,
+        )
+
+    def _state(self, taught: _Taught, names: Mapping[int, str]) -> ScopedState:
+        """What is to be served."""
+        entries = {id: Entry.of(names[id], each.record.address) for id, each in taught.learned.items()}
+        edits = self._resident.served.state.changed({**dict.fromkeys(taught.replaced), **entries})
+        assert taught.statistics is not None
+        return ScopedState(edits, taught.statistics)
+
+    async def _commit(
+        self, held: Lease, batch: Batch, taught: _Taught, names: Mapping[int, str], candidate: ScopedCandidate, statistics: str
+    ) -> float:
+        """Serve it when it is committed; returns the seconds of the exchange."""
+        number = self._resident.revision + 1
         await commit_revision(
             self._database,
             held,
-            resident.new_revision(number, RevisionKind.EDIT, candidate, statistics, passes),
-            batch=replace(batch, edits=tuple(record for record in batch.edits if record.id in left)),
-            outcomes=[outcome_of(edit_id, each, names[edit_id]) for edit_id, each in left.items()],
-            refused=failures,
-            effects=Effects(ended=dict.fromkeys(replaced, EditEvent.SUPERSEDED)),
+            self._resident.new_revision(number, RevisionKind.EDIT, candidate, statistics, taught.passes),
+            batch=replace(batch, edits=tuple(record for record in batch.edits if record.id in taught.learned)),
+            outcomes=[outcome_of(id, each, names[id]) for id, each in taught.learned.items()],
+            refused=taught.failures,
+            effects=Effects(ended=dict.fromkeys(taught.replaced, EditEvent.SUPERSEDED)),
         )
-        metrics.EDITS_APPLIED.labels("failed").inc(len(failures))
-        pause_s = await self._thread.exchange(resident.adopt, state, number)
+        metrics.EDITS_APPLIED.labels("failed").inc(len(taught.failures))
+        pause_s: float = await self._thread.exchange(self._resident.adopt, candidate.state, number)
         failpoints.hit("writer.applied")
         self._on_revision()
         await self._heads.publish(number)
         failpoints.hit("writer.published")
-        _record(left, candidate, seconds, pause_s, self._thread.longest_stretch_s)
-        log.info(
-            "batch applied",
-            batch=batch.id,
-            revision=number,
-            edits=len(left),
-            refused=len(failures),
-            superseded=len(replaced),
-            passes=passes,
-            seconds=round(time.perf_counter() - began, 2),
-            fingerprint=candidate.fingerprint[:16],
-        )
+        return pause_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """A batch, taught and judged, not committed.
+
+    learned     by id of the edits that hold
+    failures    the others
+    replaced    ids of edits in force that those that hold take the place of
+    statistics  with what all of the batch have shown
+    seconds     by phase
+    """
+
+    learned: dict[int, Learned]
+    failures: list[Failure]
+    replaced: list[int]
+    statistics: Statistics | None
+    seconds: dict[str, float]
+
+    @property
+    def passes(self) -> int:
+        return max((each.taught.passes for each in self.learned.values()), default=0)
 
 
 def _replacing(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> dict[int, list[int]]:
@@ -157,19 +195,13 @@ def said_instead(learned: Learned) -> str:
     return f"the model would not learn it: asked again it says {wrong}"
 
 
-def _record(
-    learned: Mapping[int, Learned],
-    candidate: ScopedCandidate,
-    seconds: Mapping[str, float],
-    pause_s: float,
-    longest_stretch_s: float,
-) -> None:
-    metrics.EDIT_BATCH_SIZE.observe(len(learned))
+def _record(taught: _Taught, candidate: ScopedCandidate, pause_s: float, longest_stretch_s: float) -> None:
+    metrics.EDIT_BATCH_SIZE.observe(len(taught.learned))
     metrics.EDIT_PAUSE_SECONDS.observe(pause_s)
     metrics.EDIT_STRETCH_SECONDS.set(longest_stretch_s)
-    for phase, took_s in seconds.items():
+    for phase, took_s in taught.seconds.items():
         metrics.EDIT_BATCH_SECONDS.labels(phase).observe(took_s)
-    for each in learned.values():
+    for each in taught.learned.values():
         metrics.EDIT_PASSES.observe(each.taught.passes)
         metrics.EDITS_APPLIED.labels("holds" if each.is_held else "does_not_hold").inc()
     record_state(candidate)
