@@ -15,7 +15,7 @@ ErrataError
 ├── ModelNotReady           503      no worker has the model in memory yet
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
 ├── RevisionNotReached      409      min_revision is beyond what any worker serves
-├── StorageUnavailable      503      Postgres or Redis does not answer
+├── StorageUnavailable      503      Postgres or Redis does not answer; ObjectsUnavailable: the object store
 ├── ClientGone              499      nobody is there to read the answer
 ├── LeaseLost               (worker) another worker may write now
 ├── LedgerConflict          (worker) the ledger is not as this worker left it
@@ -131,6 +131,10 @@ class StorageUnavailable(ErrataError):
     code = "storage_unavailable"
     status = 503
     title = "Postgres or Redis does not answer"
+
+
+class ObjectsUnavailable(StorageUnavailable):
+    title = "The object store cannot be written or read"
 
 
 class ClientGone(ErrataError):

@@ -49,6 +49,9 @@ LEASE_HELD = Gauge("errata_writer_lease_held", "1 while this worker may write.")
 # The ledger and its objects
 INVARIANT_VIOLATIONS = Gauge("errata_invariant_violations", "Places where the ledger is not as it must be.", ["invariant"])
 CHECKPOINT_REVISION = Gauge("errata_checkpoint_revision", "Newest revision whose whole state this worker has stored.")
+STORE_UNAVAILABLE = Counter(
+    "errata_store_unavailable_total", "Times that the writer had to wait for Postgres, Redis or the object store."
+)
 OBJECT_FILES = Gauge("errata_object_files", "Files in the object store.")
 OBJECT_BYTES = Gauge("errata_object_bytes", "Bytes in the object store.")
 OBJECTS_DAMAGED = Counter("errata_objects_damaged_total", "Objects found missing or altered when they were needed.")

@@ -10,7 +10,7 @@ over the running ones needs no copy, and a sequence that leaves costs moving one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -90,16 +90,20 @@ class Batcher:
     def step(self, version: int) -> list[Sequence]:
         """Go on by one token; returns the sequences that have something new to tell, those that failed among them.
 
+        What goes wrong with one of them leaves the others as they are.
+
         version: of the weights as they are.
         """
         failed = self._admit(version)
-        going, prompts = list(self.running), self._prompts(version)
+        ranges, lost = self._all_ranges()
+        failed += lost
+        going, prompts = list(self.running), self._prompts(version, ranges)
         reading = [*going, *(each for each, _ in prompts)]
         if not reading:
             return failed
         for each in reading:
             each.under(version if each.following is None else each.begun_at)
-        pieces = [Piece(each.row, each.tokens, each.read, each.read + 1, ranges=self._ranges(each)) for each in going]
+        pieces = [Piece(each.row, each.tokens, each.read, each.read + 1, ranges=ranges[each.id]) for each in going]
         pieces += [piece for _, piece in prompts]
         logits = self._reader.read(pieces)
         for each, piece in zip(reading, pieces, strict=True):
@@ -114,7 +118,7 @@ class Batcher:
                 going.append(each)
                 last.append(found[-1:])
         self._hear(going, last)
-        for each in [each for each in going if each.finish_reason]:
+        for each in [each for each in going if each.finish_reason or each.failure]:
             self._leave(each)
         return [*failed, *going]
 
@@ -122,6 +126,19 @@ class Batcher:
         if self._edits is None or sequence.following is None or not sequence.following.spans:
             return []
         return self._edits.ranges(sequence.following, 0, len(sequence.tokens))
+
+    def _all_ranges(self) -> tuple[dict[str, list[Range]], list[Sequence]]:
+        """By id of a sequence under way, where edits are in force; and those of which it could not be read, which leave."""
+        found, lost = dict[str, list[Range]](), list[Sequence]()
+        for each in self._all_under_way:
+            try:
+                found[each.id] = self._ranges(each)
+            except Exception as error:
+                each.failure = error
+                lost.append(each)
+        for each in lost:
+            self._leave(each)
+        return found, lost
 
     def _admit(self, version: int) -> list[Sequence]:
         """Begin with those for whom there is room; returns those that could not be begun, with the reason."""
@@ -146,7 +163,7 @@ class Batcher:
     def _follow(self, sequence: Sequence) -> Following | None:
         return None if self._edits is None else self._edits.follow(sequence.ids, is_scored=sequence.sampling.echo)
 
-    def _prompts(self, version: int) -> list[tuple[Sequence, Piece]]:
+    def _prompts(self, version: int, ranges: Mapping[str, list[Range]]) -> list[tuple[Sequence, Piece]]:
         """What is to be read on in the prompts."""
         left, found = self._prefill_tokens, []
         for each in self.filling:
@@ -157,7 +174,7 @@ class Batcher:
             end = min(len(each.ids), each.read + left)
             left -= end - each.read
             wanted = end - each.read if each.sampling.echo else 1
-            found.append((each, Piece(each.row, each.ids, each.read, end, wanted, self._ranges(each))))
+            found.append((each, Piece(each.row, each.ids, each.read, end, wanted, ranges[each.id])))
         return found
 
     def _take_over(self, sequence: Sequence, version: int) -> None:
@@ -187,9 +204,12 @@ class Batcher:
             for row, found in zip(asked, scored(rows[asked], [tokens[row] for row in asked], top), strict=True):
                 said[row] = Scored(found.token, found.logprob, found.top[: going[row].sampling.logprobs])
         for each, token in zip(going, said, strict=True):
-            each.say(token, self._ends)
-            if each.following is not None and self._edits is not None and not each.finish_reason:
-                each.following.said(token.token)
+            try:
+                each.say(token, self._ends)
+                if each.following is not None and self._edits is not None and not each.finish_reason:
+                    each.following.said(token.token)
+            except Exception as error:
+                each.failure = error
 
     def _start(self, sequence: Sequence) -> None:
         """From the prompts being read to the running ones: into the row after theirs."""

@@ -9,6 +9,8 @@ import torch
 
 NUCLEUS_GUESS = 256  # most nuclei are smaller; the whole vocabulary is sorted only for those that are not
 
+LEAST_TEMPERATURE = 1e-6  # below it float32 knows no other answer than the likeliest
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -57,8 +59,9 @@ def chosen(logits: torch.Tensor, samplings: Sequence[Sampling], generators: Sequ
     drawn = [row for row, generator in enumerate(generators) if generator is not None]
     if not drawn:
         return tokens
-    temperatures = torch.tensor([samplings[row].temperature for row in drawn], device=logits.device)
-    probabilities = (logits[drawn] / temperatures[:, None]).softmax(-1)
+    temperatures = [max(samplings[row].temperature, LEAST_TEMPERATURE) for row in drawn]
+    below_best = logits[drawn] - logits[drawn].amax(-1, keepdim=True)  # so that no division overflows but to minus infinity
+    probabilities = (below_best / torch.tensor(temperatures, device=logits.device)[:, None]).softmax(-1)
     for probability, row in zip(probabilities, drawn, strict=True):
         generator = generators[row]
         assert generator is not None
@@ -73,8 +76,9 @@ def _draw(probability: torch.Tensor, top_p: float, chance: float) -> int:
     best, tokens = probability.topk(min(NUCLEUS_GUESS, len(probability)))
     if float(best.sum()) < top_p:
         best, tokens = probability.sort(descending=True)
-    before = best.cumsum(0) - best
-    return int(tokens[_at(best * (before < top_p), chance)])
+    is_in = best.cumsum(0) - best < top_p
+    is_in[0] = True  # a share too small for float32 is that of the likeliest token
+    return int(tokens[_at(best * is_in, chance)])
 
 
 def _at(weights: torch.Tensor, chance: float) -> int:

@@ -41,7 +41,7 @@ class Sequence:
     scores     of the prompt's tokens but the first, if asked for
     versions   of the weights that had a part in it, in order
     following  which edit is in force where, of a model with scoped edits
-    failure    why it could not be begun
+    failure    why it could not be begun, or cannot go on
     """
 
     def __init__(self, id: str, ids: list[int], sampling: Sampling, tokenizer: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Self
 
 
@@ -14,8 +14,11 @@ class _Message:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Raises ValueError or TypeError for anything that is not this message."""
-        return cls(**json.loads(text))
+        """What a newer process adds is passed over. Raises ValueError or TypeError for anything that is not this message."""
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise TypeError("a message is a JSON object")
+        return cls(**{each.name: found[each.name] for each in fields(cls) if each.name in found})
 
 
 @dataclass(frozen=True, slots=True)

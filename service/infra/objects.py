@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from service.errors import ObjectDamaged
+from service.errors import ObjectDamaged, ObjectsUnavailable
 
 NAME_LENGTH, FOLDER_LENGTH = 64, 2  # of a SHA-256 in hexadecimal, and of the folder it is in
 
@@ -26,18 +26,26 @@ class ObjectStore:
         return self._root / name[:FOLDER_LENGTH] / name
 
     def put(self, data: bytes) -> str:
-        """Store and return the SHA-256 (hex). Putting the same bytes again mends a damaged copy."""
+        """Store and return the SHA-256 (hex). Putting the same bytes again mends a damaged copy.
+
+        Raises ObjectsUnavailable when the disk is full, read-only or away; nothing is left behind then.
+        """
         name = hashlib.sha256(data).hexdigest()
         target = self.path(name)
-        target.parent.mkdir(exist_ok=True)
         unfinished = target.with_name(f".{name}.{uuid.uuid4().hex}")
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(target)
-        for folder in (target.parent, self._root):
-            _sync_folder(folder)
+        with self._there():
+            target.parent.mkdir(exist_ok=True)
+            try:
+                with unfinished.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.rename(target)
+            except OSError:
+                unfinished.unlink(missing_ok=True)
+                raise
+            for folder in (target.parent, self._root):
+                _sync_folder(folder)
         return name
 
     def names(self) -> Iterator[str]:
@@ -78,14 +86,23 @@ class ObjectStore:
                 yield from (each for each in found if len(each.name.lstrip(".")) >= NAME_LENGTH)
 
     def get(self, name: str) -> bytes:
-        """Raises ObjectDamaged when the file is missing or its content is not what its name says."""
-        try:
-            data = self.path(name).read_bytes()
-        except FileNotFoundError:
-            raise ObjectDamaged(f"object {name} is missing from {self._root}") from None
+        """Raises ObjectDamaged when the file is missing or its content is not what its name says, and ObjectsUnavailable."""
+        with self._there():
+            try:
+                data = self.path(name).read_bytes()
+            except FileNotFoundError:
+                raise ObjectDamaged(f"object {name} is missing from {self._root}") from None
         if hashlib.sha256(data).hexdigest() != name:
             raise ObjectDamaged(f"object {name} in {self._root} has been altered: its SHA-256 is another")
         return data
+
+    @contextlib.contextmanager
+    def _there(self) -> Iterator[None]:
+        """What the file system refuses is nobody's fault who asks."""
+        try:
+            yield
+        except OSError as error:
+            raise ObjectsUnavailable(f"object store {self._root}: {error.strerror or error}", retry_after_s=5) from error
 
 
 def _sync_folder(folder: Path) -> None:

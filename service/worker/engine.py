@@ -44,7 +44,7 @@ class Engine:
         self._tickets: dict[str, Ticket] = {}
         self._arrived: list[Ticket] = []
         self._cancelled: set[str] = set()
-        self._failed: list[tuple[str, Exception]] = []  # sequences that could not be begun
+        self._failed: list[tuple[str, Exception]] = []  # sequences that leave alone
         self._wake, self._stepped = asyncio.Event(), asyncio.Condition()
         self._owed_s = 0.0  # of the model's time, to the answers
         self._holding = False
@@ -151,7 +151,7 @@ class Engine:
             told = []
         failed, self._failed = self._failed, []
         for id, reason in failed:
-            log.error("a question could not be begun", error=type(reason).__name__, detail=str(reason)[:500])
+            log.error("a question failed", error=type(reason).__name__, detail=str(reason)[:500])
             if id in self._tickets:
                 self._fail(id, "generation_failed", f"{type(reason).__name__}: {reason}")
         self._under_way = self._batcher.under_way
@@ -167,8 +167,16 @@ class Engine:
             self._batcher.add(ticket.sequence)
         self._batcher.remove(gone)
         stepped = self._batcher.step(self._resident.revision)
-        self._failed += [(each.id, each.failure) for each in stepped if each.failure is not None]
-        told = [(each, each.news()) for each in stepped if each.failure is None]
+        told: Told = []
+        for each in stepped:
+            try:
+                if each.failure is not None:
+                    raise each.failure
+                told.append((each, each.news()))
+            except Exception as error:
+                self._failed.append((each.id, error))
+        if self._failed:
+            self._batcher.remove({id for id, _ in self._failed})
         # what is still owed stays so, but editing may make up for no more than this one step
         self._owed_s = max(self._owed_s, 0.0) - (time.perf_counter() - began)
         return told
@@ -187,7 +195,13 @@ class Engine:
         if news.finish_reason:
             del self._tickets[sequence.id]
             _record(sequence, ticket, now)
-        ticket.told(news)
+        try:
+            ticket.told(news)
+        except Exception as error:  # its own reply could not be made
+            log.exception("an answer could not be told")
+            self._tickets.setdefault(sequence.id, ticket)
+            self._fail(sequence.id, "generation_failed", f"{type(error).__name__}: {error}")
+            self._cancelled.add(sequence.id)
 
     def _fail(self, id: str, code: str, detail: str) -> None:
         ticket = self._tickets.pop(id)

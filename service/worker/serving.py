@@ -143,6 +143,10 @@ class Generations:
         except Refused as error:
             self._refuse(request, error.code, error.detail)
             return
+        except Exception as error:  # whatever a question does to a tokenizer or a template is its own affair
+            log.exception("a question could not be read")
+            self._refuse(request, "generation_failed", f"{type(error).__name__}: the question could not be read")
+            return
         telling = Telling(request, sequence, resident.tokenizer)
 
         def told(news: News) -> None:

@@ -8,7 +8,7 @@ import time
 import structlog
 
 from service import failpoints, metrics
-from service.errors import ErrataError
+from service.errors import ErrataError, ObjectsUnavailable
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger import checkpoints, integrity, read
@@ -47,7 +47,7 @@ class Upkeep:
             every = max(self._settings.prune_every, self.usage[0] * PRUNED_SHARE)
             if self._resident.revision - self._pruned_at >= every:
                 await self._prune(held)
-        except OSError as error:
+        except (OSError, ObjectsUnavailable) as error:
             log.warning("no checkpoint could be written", detail=str(error))
 
     async def _checkpoint_is_due(self) -> bool:

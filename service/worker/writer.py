@@ -28,6 +28,7 @@ from service.worker.warmup import begin_ledger, warm_up
 
 log = structlog.get_logger()
 BELL_BLOCK_MS = 1000
+STORE_WAIT_S, LONGEST_STORE_WAIT_S = 1.0, 30.0
 
 
 class Writer:
@@ -50,6 +51,7 @@ class Writer:
         self._progress, self._on_revision = progress, on_revision
         self._bell = asyncio.Event()
         self._draining = asyncio.Event()
+        self._store_wait_s = STORE_WAIT_S
         self._restorer = restorer_for(resident, thread, self._database, objects, progress)
         self._applying = applying_for(resident, thread, resources, objects, on_revision)
         self._taking_back = taking_back_for(resident, thread, resources, objects, progress, on_revision)
@@ -71,7 +73,10 @@ class Writer:
                     log.warning("lease lost", detail=error.detail)
                 except StorageUnavailable as error:
                     log.warning("store unavailable", detail=error.detail)
-                    await self._pause(1.0)
+                    metrics.STORE_UNAVAILABLE.inc()
+                    self._progress(f"waiting for a store: {error.detail}")
+                    await self._pause(self._store_wait_s)
+                    self._store_wait_s = min(2 * self._store_wait_s, LONGEST_STORE_WAIT_S)
         finally:
             listening.cancel()
 
@@ -87,10 +92,17 @@ class Writer:
             await self._begin(held)
             self._on_revision()
             await self._take_up_interrupted(held)
+            self._store_is_back()
             while not self._draining.is_set():
                 await self.upkeep.look_around()
                 if await self._take_next(held):
+                    self._store_is_back()
                     await self.upkeep.after_revision(held)
+
+    def _store_is_back(self) -> None:
+        if self._store_wait_s > STORE_WAIT_S:
+            self._store_wait_s = STORE_WAIT_S
+            self._progress("ready")
 
     async def _begin(self, held: Lease) -> None:
         """Serve the head; begin a ledger that is empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from editor_core.generation.sampling import Sampling, chosen, scored
@@ -22,6 +23,11 @@ def test_temperature_shapes_the_distribution() -> None:
 def test_nothing_outside_the_nucleus_is_drawn() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     assert torch.allclose(drawn(logits, 2000, temperature=1.0, top_p=0.8), torch.tensor([0.625, 0.375, 0, 0]), atol=0.04)
+
+
+@pytest.mark.parametrize("wishes", [{"temperature": 1.0, "top_p": 1e-300}, {"temperature": 1e-40}, {"temperature": 5e-324}])
+def test_wishes_too_small_for_float32_are_those_for_the_likeliest_token(wishes: dict[str, float]) -> None:
+    assert drawn(torch.tensor([2.0, 40.0, -3.0]), 20, **wishes).tolist() == [0, 1, 0]
 
 
 def test_a_nucleus_larger_than_the_guess_is_drawn_from_whole() -> None:

@@ -118,6 +118,33 @@ async def test_bodies_that_are_no_json_are_refused(client: httpx.AsyncClient, co
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+HALF = "Hi \ud83d"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"prompt": HALF}),
+        ("/generate", {"prompt": "Who?", "stop": [HALF]}),
+        ("/edits", {**FACT, "rephrases": [HALF]}),
+        ("/rollback", {"to_revision": 0, "reason": HALF}),
+        ("/v1/completions", {"model": "errata", "prompt": [HALF]}),
+        ("/v1/completions", {"model": "errata", "prompt": "Who?", "user": HALF}),
+        ("/v1/chat/completions", {"model": "errata", "messages": [{"role": "user", "content": HALF}]}),
+        ("/v1/chat/completions", {"model": HALF, "messages": [{"role": "user", "content": "Who?"}]}),
+        (
+            "/v1/chat/completions",
+            {"model": "errata", "messages": [{"role": "user", "content": [{"type": "text", "text": HALF}]}]},
+        ),
+        ("/v1/chat/completions", {"model": "errata", "messages": [{"role": "user", "content": "Who?", HALF: 1}]}),
+    ],
+)
+async def test_half_an_emoji_is_refused_wherever_it_stands(client: httpx.AsyncClient, path: str, body: Any) -> None:
+    answer = await client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+    found = answer.json()
+    assert (answer.status_code, found.get("code") or found["error"]["code"]) == (400, "bad_utf8")
+
+
 async def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
     read = 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import ObjectDamaged
+from service.errors import ObjectDamaged, ObjectsUnavailable
 from service.infra.objects import ObjectStore
 
 
@@ -45,3 +45,15 @@ def test_a_damaged_object_is_mended_by_putting_it_again(store: ObjectStore) -> N
     store.path(name).write_bytes(b"fac")
     store.put(b"factors")
     assert store.get(name) == b"factors"
+
+
+def test_a_disk_that_takes_nothing_is_a_store_that_is_away_and_keeps_nothing_unfinished(store: ObjectStore) -> None:
+    name = hashlib.sha256(b"factors").hexdigest()
+    in_the_way = store.path(name)
+    in_the_way.mkdir(parents=True)
+    (in_the_way / "something").touch()
+    with pytest.raises(ObjectsUnavailable, match="directory"):
+        store.put(b"factors")
+    with pytest.raises(ObjectsUnavailable):
+        store.get(name)
+    assert list(in_the_way.parent.iterdir()) == [in_the_way]

@@ -44,6 +44,25 @@ Name = Annotated[str, text(200), AfterValidator(usable)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
+def _encodable(value: Any, path: str = "") -> None:
+    """Raises PydanticCustomError for a text anywhere within that UTF-8 cannot write, such as half of an emoji."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _encodable(name, path)
+            _encodable(each, f"{path}.{name}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            _encodable(each, f"{path}.{index}")
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            where = path.removeprefix(".") or "a field"
+            raise PydanticCustomError(
+                "bad_utf8", "{where} holds half of a surrogate pair, which UTF-8 cannot write", {"where": where}
+            ) from None
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(each) for each in value] if any(isinstance(each, float | list) for each in value) else value
@@ -57,8 +76,9 @@ class In(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_kind_of_number(cls, values: Any) -> Any:
-        """In JSON 2.0 is an integer."""
+    def _readable(cls, values: Any) -> Any:
+        """Texts can be written; and in JSON 2.0 is an integer."""
+        _encodable(values)
         return {name: _whole(value) for name, value in values.items()} if isinstance(values, dict) else values
 
 
