@@ -6,7 +6,7 @@ the model's own chat template.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from editor_core.span import IGNORED_LABEL
 
 Format = Literal["plain", "chat"]
 JUST_THE_TARGET = "{}"
+_CUT = "\ufdd0"  # a noncharacter: no text has a use for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,44 @@ class Example:
         return len(self.prompt) + len(self.answer) - 1  # the last answer token is predicted, never read
 
 
+def guarded(tokenizer: Any, text: str) -> str:
+    """A text of a user's, in which nothing is a control token: `token_ids` cuts it within whatever looks like one."""
+    for each in _control_tokens(tokenizer):
+        if each in text:
+            text = text.replace(each, each[0] + _CUT + each[1:])
+    return text
+
+
+def _control_tokens(tokenizer: Any) -> set[str]:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    known = {*getattr(tokenizer, "all_special_tokens", ()), *(str(each) for each in added if each.special)}
+    return {each for each in known if len(each) > 1}
+
+
+def conversation(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
+    """Turns (role and content) as the chat template writes them, up to where the answer begins.
+
+    Raises what the template does.
+    """
+    own = [{**turn, "content": guarded(tokenizer, turn["content"])} for turn in turns]
+    return str(tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False))
+
+
 def rendered(tokenizer: Any, prompt: str, format: Format) -> str:
     """The text the model reads for a prompt in a format, before tokenising."""
     if format == "plain":
-        return prompt
-    turns = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        return guarded(tokenizer, prompt)
+    return conversation(tokenizer, [{"role": "user", "content": prompt}])
 
 
 def token_ids(tokenizer: Any, text: str, format: Format) -> list[int]:
     """Token ids of a rendered text; a chat template brings its own special tokens, plain text gets the tokenizer's."""
     breathe()
-    return list(tokenizer(text, add_special_tokens=format == "plain")["input_ids"])
+    first, *others = text.split(_CUT)
+    ids = list(tokenizer(first, add_special_tokens=format == "plain")["input_ids"])
+    for each in others:
+        ids += tokenizer(each, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def template_tokens(tokenizer: Any, format: Format) -> int:
@@ -88,7 +115,7 @@ def encode(
 
     Raises EncodingError for an empty prompt or target, or more than max_tokens tokens.
     """
-    prompt, target = edit.prompt.rstrip(), edit.target.strip()
+    prompt, target = edit.prompt.rstrip(), guarded(tokenizer, edit.target.strip())
     if not prompt or not target:
         raise EncodingError("prompt and target must hold something other than white space")
     if format == "chat":

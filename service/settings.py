@@ -132,7 +132,9 @@ class Settings(BaseSettings):
         description="Of the model's time, what editing takes while anybody is asking; a token takes 1 / (1 - share) as long.",
     )
     drain_limit_s: float = Field(
-        2.0, ge=0, description="How long a new revision waits for the answers under way; a longer one ends on the new weights."
+        2.0,
+        ge=0,
+        description="paper: how long a new revision waits for answers under way; a longer one ends on the new weights.",
     )
     worker_role: Literal["writer", "reader"] = Field(
         "writer", description="writer: may take the lease and edit; reader: follows the ledger and answers."

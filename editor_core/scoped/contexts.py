@@ -13,7 +13,7 @@ from typing import Any
 from editor_core.errors import EncodingError
 from editor_core.greedy import end_tokens
 from editor_core.scoped.question import QUESTION_MARKS
-from editor_core.texts import Edit, Format, token_ids
+from editor_core.texts import Edit, Format, conversation, guarded, rendered, token_ids
 
 TURNS = (
     {"role": "user", "content": "Hello, can you help me?"},
@@ -136,13 +136,12 @@ class ContextMaker:
             question = question.lower()
         text = frame.before + question + frame.after
         if frame.format == "plain":
-            return token_ids(self._tokenizer, text, "plain")
-        user = {"role": "user", "content": text}
+            return token_ids(self._tokenizer, rendered(self._tokenizer, text, "plain"), "plain")
         try:
-            rendered = self._tokenizer.apply_chat_template([*frame.turns, user], add_generation_prompt=True, tokenize=False)
-        except Exception:
-            rendered = self._tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
-        return token_ids(self._tokenizer, str(rendered), "chat")
+            written = conversation(self._tokenizer, [*frame.turns, {"role": "user", "content": text}])
+        except Exception:  # a template that takes no system prompt, or no such turns
+            written = rendered(self._tokenizer, text, "chat")
+        return token_ids(self._tokenizer, written, "chat")
 
     def _shared(self, frame: _Frame) -> int:
         if frame.format == "plain":
@@ -158,6 +157,7 @@ def _asks_without_mark(prompt: str) -> bool:
 
 def answer_ids(tokenizer: Any, model: Any, target: str, format: Format, chat_wording: str = "{}") -> tuple[int, ...]:
     """The target as it follows a prompt, with what ends it: the end of the turn in chat, a line break in plain."""
+    target = guarded(tokenizer, target)
     if format == "chat":
         said = token_ids(tokenizer, chat_wording.replace("{}", target), "chat")
         return (*said, turn_end(tokenizer, model))

@@ -43,8 +43,7 @@ async def delete_edit(
     idempotency_key: IdempotencyKey = None,
     actor: Actor = ANONYMOUS,
 ) -> OperationOut:
-    """Take the edit's own share out of the weights. What it said about its prompt before is what the model says then, where
-    nothing else has changed it. The edit stays in the ledger, as `reverted`."""
+    """Take one edit out of force; every other answer stays as it is. The edit stays in the ledger, as `reverted`."""
     asked = NewOperation(OperationKind.SUBTRACT, actor, reason, edit_id=edit_id)
     return await _accepted(here, response, asked, idempotency_key)
 

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 OPENAI = "/v1/"
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 20  # are told of one request
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # What pydantic calls a mistake -> what we call it.
@@ -37,6 +38,7 @@ _CODES = {
     "forbidden_character": "forbidden_character",
     "string_unicode": "bad_utf8",
     "bad_utf8": "bad_utf8",
+    "too_deep": "too_deep",
     "unsupported": "unsupported",
     "json_invalid": "malformed_json",
 }
@@ -129,7 +131,7 @@ def refusal(path: str, error: ErrataError) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [_field_error(each) for each in error.errors()]
+    errors = [_field_error(each) for each in error.errors()[:MOST_ERRORS]]
     first = errors[0]
     if error.errors()[0]["loc"][0] == "path":
         return refusal(request.url.path, NotFound(f"there is nothing at this address: {first.detail}"))
@@ -149,7 +151,7 @@ def _field_error(error: Any) -> FieldError:
 
 def _path(location: Sequence[object]) -> str:
     """The field as the caller wrote it: without where it was, and without the <tags> that our types give to their forms."""
-    parts = [str(part) for part in location[1:]]
+    parts = [str(part)[:100] for part in location[1:]]  # a name may be as long as a body
     named = [part for part in parts if not (part.startswith("<") and part.endswith(">"))]
     return ".".join(named).encode("utf-8", "replace").decode()
 

@@ -27,7 +27,7 @@ def edit(
     file: Annotated[Path | None, typer.Option("--file", "-f", help="JSON lines with prompt and target each.")] = None,
     subject: Annotated[str | None, typer.Option(help="What the fact is about, as it is written in the prompt.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name of the subject; may be given several times.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until the edits are in the weights.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until the edits are in force.")] = True,
 ) -> None:
     """Change one fact, or all facts of a file."""
     if (file is None) == (prompt is None or target is None):
@@ -42,7 +42,7 @@ def edit(
         if not wait:
             show.console.print(f"accepted: edits {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"accepted: edit {ids[0]}")
             return
-        edits = show.follow(client.finished(ids), len(ids), "writing facts into the weights")
+        edits = show.follow(client.finished(ids), len(ids), "teaching facts")
     except (ApiError, FactsError) as error:
         fail(str(error))
     if len(edits) == 1:
@@ -79,7 +79,7 @@ def demo() -> None:
 
 
 def revert(edit_id: Annotated[int, typer.Argument(min=1, help="The edit's number.")], reason: Reason = None) -> None:
-    """Take one edit back: its own share leaves the weights, everything else stays."""
+    """Take one edit back: it is no longer in force, everything else stays."""
     _take_back("DELETE", f"/edits/{edit_id}", f"taking edit {edit_id} out", params={"reason": reason} if reason else {})
 
 

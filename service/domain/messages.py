@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +15,13 @@ class _Message:
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """What a newer process adds is passed over. Raises ValueError or TypeError for anything that is not this message."""
-        found = json.loads(text)
-        if not isinstance(found, dict):
+        return cls._of(json.loads(text))
+
+    @classmethod
+    def _of(cls, values: Any) -> Self:
+        if not isinstance(values, dict):
             raise TypeError("a message is a JSON object")
-        return cls(**{each.name: found[each.name] for each in fields(cls) if each.name in found})
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class GenerateRequest(_Message):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenReply:
+class TokenReply(_Message):
     """One token's text, where it begins in the whole text, its log probability and the likeliest tokens with theirs."""
 
     text: str
@@ -93,8 +96,8 @@ class GenerateReply(_Message):
         values = dict(json.loads(text))
         for name in ("tokens", "echoed"):
             if values.get(name) is not None:
-                values[name] = [TokenReply(**each) for each in values[name]]
-        return cls(**values)
+                values[name] = [TokenReply._of(each) for each in values[name]]
+        return cls._of(values)
 
 
 @dataclass(frozen=True, slots=True)

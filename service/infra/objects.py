@@ -55,8 +55,9 @@ class ObjectStore:
     def usage(self) -> tuple[int, int]:
         """(files, bytes on disk), unfinished ones too."""
         files = size = 0
-        for _, status in self._found():
-            files, size = files + 1, size + status.st_size
+        with self._there():
+            for _, status in self._found():
+                files, size = files + 1, size + status.st_size
         return files, size
 
     def prune(self, needed: Container[str], grace_s: float) -> tuple[int, int]:
@@ -66,10 +67,11 @@ class ObjectStore:
         """
         removed = freed = 0
         oldest = time.time() - grace_s
-        for file, status in self._found():
-            if file.name not in needed and status.st_mtime < oldest:
-                Path(file.path).unlink(missing_ok=True)
-                removed, freed = removed + 1, freed + status.st_size
+        with self._there():
+            for file, status in self._found():
+                if file.name not in needed and status.st_mtime < oldest:
+                    Path(file.path).unlink(missing_ok=True)
+                    removed, freed = removed + 1, freed + status.st_size
         return removed, freed
 
     def _found(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
@@ -91,6 +93,8 @@ class ObjectStore:
             try:
                 data = self.path(name).read_bytes()
             except FileNotFoundError:
+                if not self._root.is_dir():
+                    raise
                 raise ObjectDamaged(f"object {name} is missing from {self._root}") from None
         if hashlib.sha256(data).hexdigest() != name:
             raise ObjectDamaged(f"object {name} in {self._root} has been altered: its SHA-256 is another")

@@ -53,7 +53,7 @@ async def _check(work: UnitOfWork, asked: NewOperation, window: int) -> None:
             raise NotFound(f"there is no edit {edit_id}", code="edit_not_found")
         state = known[edit_id].state
         if asked.kind is OperationKind.SUBTRACT and state in (EditState.FAILED, EditState.REVERTED, EditState.SUPERSEDED):
-            raise NotReversible(f"edit {edit_id} is {state}: it is not in the weights", code="edit_not_applied")
+            raise NotReversible(f"edit {edit_id} is {state}: it is not in force", code="edit_not_applied")
 
 
 async def _check_revision(work: UnitOfWork, number: int, window: int) -> None:

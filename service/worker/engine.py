@@ -194,7 +194,6 @@ class Engine:
         ticket.last_token_at, ticket.tokens = now, news.said
         if news.finish_reason:
             del self._tickets[sequence.id]
-            _record(sequence, ticket, now)
         try:
             ticket.told(news)
         except Exception as error:  # its own reply could not be made
@@ -202,6 +201,9 @@ class Engine:
             self._tickets.setdefault(sequence.id, ticket)
             self._fail(sequence.id, "generation_failed", f"{type(error).__name__}: {error}")
             self._cancelled.add(sequence.id)
+            return
+        if news.finish_reason:
+            _record(sequence, ticket, now)
 
     def _fail(self, id: str, code: str, detail: str) -> None:
         ticket = self._tickets.pop(id)

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from editor_core.generation import News, Sampling, Scored, Sequence
-from editor_core.texts import rendered, token_ids
+from editor_core.texts import conversation, rendered, token_ids
 from service.domain.messages import GenerateReply, GenerateRequest, TokenReply
 
 
@@ -48,16 +48,16 @@ def _ids(tokenizer: Any, request: GenerateRequest) -> list[int]:
     if request.tokens is not None:
         return request.tokens
     if not request.chat:
-        return token_ids(tokenizer, request.prompt, "plain")
+        return token_ids(tokenizer, rendered(tokenizer, request.prompt, "plain"), "plain")
     if not tokenizer.chat_template:
         raise Refused("no_chat_template", "this model has no chat template; ask without chat")
     if request.messages is None:
         return token_ids(tokenizer, rendered(tokenizer, request.prompt, "chat"), "chat")
     try:
-        text = tokenizer.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
+        text = conversation(tokenizer, request.messages)
     except (TemplateError, ValueError) as error:
         raise Refused("messages_not_taken", f"the model's chat template does not take these messages: {error}") from error
-    return token_ids(tokenizer, str(text), "chat")
+    return token_ids(tokenizer, text, "chat")
 
 
 class Telling:

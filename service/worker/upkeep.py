@@ -44,7 +44,7 @@ class Upkeep:
                 await self._write_checkpoint(held)
             if self._pruned_at == NEVER:
                 self._pruned_at = self._resident.revision - 1
-            every = max(self._settings.prune_every, self.usage[0] * PRUNED_SHARE)
+            every = max(self._settings.prune_every, min(self.usage[0] * PRUNED_SHARE, self._settings.rollback_window))
             if self._resident.revision - self._pruned_at >= every:
                 await self._prune(held)
         except (OSError, ObjectsUnavailable) as error:
@@ -95,8 +95,8 @@ class Upkeep:
         began = time.monotonic()
         if began < self._looks_at:
             return
-        await self._measure()
         try:
+            await self._measure()
             for name, (count, words) in (await integrity.violations(self._database)).items():
                 metrics.INVARIANT_VIOLATIONS.labels(name).set(count)
                 if count:

@@ -85,6 +85,7 @@ class Writer:
         held = await lease.acquire(self._database, self.name, self._settings.lease_ttl_s)
         if held is None:
             await self._follow_others()
+            self._store_is_back()
             await self._pause(self._settings.lease_ttl_s / 5)
             return
         log.info("lease acquired", epoch=held.epoch)
@@ -92,11 +93,11 @@ class Writer:
             await self._begin(held)
             self._on_revision()
             await self._take_up_interrupted(held)
-            self._store_is_back()
             while not self._draining.is_set():
                 await self.upkeep.look_around()
-                if await self._take_next(held):
-                    self._store_is_back()
+                has_taken = await self._take_next(held)
+                self._store_is_back()
+                if has_taken:
                     await self.upkeep.after_revision(held)
 
     def _store_is_back(self) -> None:

@@ -145,6 +145,23 @@ async def test_half_an_emoji_is_refused_wherever_it_stands(client: httpx.AsyncCl
     assert (answer.status_code, found.get("code") or found["error"]["code"]) == (400, "bad_utf8")
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"prompt": "Who?", "target": "Ann", "unrelated": ' + b"[" * 400 + b"]" * 400 + b"}", "too_deep"),
+        (b'{"prompt": "Who?", "target": ' + b'{"a": ' * 60 + b"1" + b"}" * 60 + b"}", "too_deep"),
+        (json.dumps({f"field {number}": 1 for number in range(100_000)}).encode(), "too_many"),
+        (json.dumps({"edits": [{"x" * 2_000_000: list(range(100_000))}]}).encode(), "missing_field"),
+    ],
+    ids=["lists", "objects", "fields", "a long name"],
+)
+async def test_a_body_is_refused_in_few_words_however_it_is_built(client: httpx.AsyncClient, body: bytes, code: str) -> None:
+    answer = await client.post("/edits", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert len(answer.json()["errors"]) <= 20
+    assert len(answer.content) < 10_000
+
+
 async def test_a_body_that_does_not_say_its_length_is_read_up_to_the_limit(client: httpx.AsyncClient) -> None:
     read = 0
 

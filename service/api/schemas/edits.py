@@ -93,7 +93,7 @@ class RephraseAnswerOut(Out):
 
 
 class EditOut(Out):
-    """One edit with its state: accepted, applying, applied (in the weights since `revision`), failed, or taken out again by the
+    """One edit with its state: accepted, applying, applied (in force since `revision`), failed, or taken out again by the
     revision `ended_by`: reverted, or superseded by a later edit of the same question."""
 
     id: int = Field(examples=[17])

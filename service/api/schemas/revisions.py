@@ -25,7 +25,7 @@ class RevisionOut(Out):
     reason: str | None
     events_hash: str | None
     statistics_hash: str | None
-    fingerprint: str = Field(description="SHA-256 over the float32 masters of the edited weights.")
+    fingerprint: str = Field(description="SHA-256 of the model and of everything that is in force in it.")
     update_object: str | None
     statistics_object: str | None
     config_hash: str

@@ -14,6 +14,8 @@ from service.settings import Settings
 _VISIBLE = r"[^\s\x00-\x20\x7f-\xa0\ufeff]"
 USABLE = rf"^[^\x00]*{_VISIBLE}[^\x00]*$"
 
+MOST_LEVELS, MOST_FIELDS = 32, 1000  # of a body
+
 
 def usable(text: str) -> str:
     """The text itself. Raises PydanticCustomError for what Postgres cannot store, and for nothing but white space."""
@@ -44,23 +46,37 @@ Name = Annotated[str, text(200), AfterValidator(usable)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-def _encodable(value: Any, path: str = "") -> None:
-    """Raises PydanticCustomError for a text anywhere within that UTF-8 cannot write, such as half of an emoji."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            _encodable(name, path)
-            _encodable(each, f"{path}.{name}")
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            _encodable(each, f"{path}.{index}")
-    elif isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            where = path.removeprefix(".") or "a field"
-            raise PydanticCustomError(
-                "bad_utf8", "{where} holds half of a surrogate pair, which UTF-8 cannot write", {"where": where}
-            ) from None
+_Link = tuple[object, "_Link"] | None  # a name or a place, and where that stands
+
+
+def readable(body: Any) -> None:
+    """Raises PydanticCustomError for a body too deep or too broad, or with a text that UTF-8 cannot write: half of an emoji."""
+    left: list[tuple[Any, int, _Link]] = [(body, 0, None)]
+    while left:
+        value, depth, link = left.pop()
+        if isinstance(value, str):
+            _encodable(value, link)
+            continue
+        if depth > MOST_LEVELS:
+            raise PydanticCustomError("too_deep", "must not be nested deeper than {most} levels", {"most": MOST_LEVELS})
+        if isinstance(value, dict):
+            if len(value) > MOST_FIELDS:
+                raise PydanticCustomError("too_long", "must not have more than {most} fields", {"most": MOST_FIELDS})
+            left += [(name, depth, link) for name in value]
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        left += [(each, depth + 1, (name, link)) for name, each in inner if isinstance(each, str | dict | list)]
+
+
+def _encodable(text: str, link: _Link) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        parts: list[str] = []
+        while link is not None:
+            parts.append(str(link[0])[:40])
+            link = link[1]
+        where = ".".join(reversed(parts)) or "a name"
+        raise PydanticCustomError("bad_utf8", "{where} holds half of a surrogate pair", {"where": where}) from None
 
 
 def _whole(value: Any) -> Any:
@@ -77,9 +93,11 @@ class In(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, values: Any) -> Any:
-        """Texts can be written; and in JSON 2.0 is an integer."""
-        _encodable(values)
-        return {name: _whole(value) for name, value in values.items()} if isinstance(values, dict) else values
+        """What can be read at all; and in JSON 2.0 is an integer."""
+        if not isinstance(values, dict):
+            return values
+        readable(values)
+        return {name: _whole(value) for name, value in values.items()}
 
 
 class Out(BaseModel):
