@@ -14,6 +14,8 @@ from service.cli.show import console
 from service.logs import configure_logs
 from service.settings import Settings
 
+OWNER_ONLY = 0o077  # umask
+
 
 def fail(message: str) -> NoReturn:
     """Raises typer.Exit with code 1."""
@@ -28,6 +30,8 @@ def settings_for(process: str = "cli") -> Settings:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         fail(f"a setting cannot be used: {wrong}")
     configure_logs(process, settings.log_level, settings.log_format)
+    if process != "cli":  # what these write is the ledger's: logs, objects, backups
+        os.umask(OWNER_ONLY)
     return settings
 
 

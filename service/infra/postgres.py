@@ -28,6 +28,7 @@ def create_engine(url: str, application_name: str) -> AsyncEngine:
         max_overflow=10,
         pool_pre_ping=True,
         pool_timeout=10,
+        hide_parameters=True,  # of a failing statement: they are what callers wrote
         connect_args={"application_name": application_name, "connect_timeout": 5},
     )
 
