@@ -45,8 +45,7 @@ async def queue(database: Database) -> Queue:
 
 async def ping(database: Database) -> None:
     """Raises StorageUnavailable."""
-    async with database.transaction() as work:
-        await work.repository.ping()
+    await database.answers()
 
 
 async def get_edit(database: Database, edit_id: int) -> EditRecord:

@@ -37,6 +37,3 @@ class Repository(
     async def freeze(self) -> None:
         """What is read from here to the end of the transaction is as it is now. To be called first."""
         await self._connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-
-    async def ping(self) -> None:
-        await self._connection.execute(text("SELECT 1"))
