@@ -48,7 +48,11 @@ def test_a_question_survives_the_wire(prompt: str, chat: bool, max_tokens: int, 
     assert GenerateRequest.from_json(request.to_json()) == request
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"id": 1, "surprise": 2}'])
+def test_what_a_newer_process_adds_to_a_message_is_passed_over() -> None:
+    assert GenerateReply.from_json('{"id": "1", "text": "Ann", "surprise": 2}') == GenerateReply("1", "Ann")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"surprise": 2}'])
 def test_a_message_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises((ValueError, TypeError)):
         GenerateReply.from_json(text)
