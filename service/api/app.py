@@ -23,10 +23,12 @@ from service.settings import Settings
 
 DESCRIPTION = f"""Keep a running language model's facts up to date.
 
-A fact posted to `/edits` is written into the model's weights; `/generate` asks the model. Every answer says the revision
+A fact posted to `/edits` is taught to the model; `/generate` asks the model. Every answer says the revision
 that gave it. Errors are `application/problem+json` with a stable `code`.
 
 {IDEMPOTENCY}"""
+
+KEEP_ALIVE_S = 75  # longer than proxies and pooled clients keep an idle connection
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -72,4 +74,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 def run_api(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    uvicorn.run(create_app(settings), host=settings.api_host, port=settings.api_port, log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )

@@ -21,6 +21,9 @@ async def livez() -> str:
     return "ok"
 
 
+router.add_api_route("/livez", livez, methods=["HEAD"], include_in_schema=False)
+
+
 @router.get("/readyz", summary="Everything needed is there", response_model=ReadyOut, responses={503: {"model": ReadyOut}})
 async def readyz(here: Here) -> Response:
     """200 when edits and questions can be taken, 503 otherwise; the body says what is missing."""
@@ -29,6 +32,9 @@ async def readyz(here: Here) -> Response:
     ready = all(check.ok for check in checks.values())
     body = ReadyOut(status="ready" if ready else "not_ready", checks=checks)
     return JSONResponse(body.model_dump(), 200 if ready else 503, {} if ready else {"Retry-After": "5"})
+
+
+router.add_api_route("/readyz", readyz, methods=["HEAD"], include_in_schema=False)
 
 
 async def _postgres(here: Context) -> CheckOut:

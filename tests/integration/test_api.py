@@ -311,6 +311,46 @@ async def test_what_is_wrong_with_a_completion_is_said_of_its_field(
     assert (refused.status_code, error["param"], error["code"]) == (400, field, code)
 
 
+async def test_monitors_and_clients_find_what_they_ask_for(client: httpx.AsyncClient, worker: Resources) -> None:
+    assert (await client.head("/livez")).status_code == 200
+    assert (await client.head("/readyz")).status_code == (await client.get("/readyz")).status_code
+    assert (await client.get("/v1/models/")).json() == (await client.get("/v1/models")).json()
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"service_tier": "auto", "prompt_cache_key": "abc", "safety_identifier": "u1", "metadata": {"a": "b"}, "store": False},
+        {"modalities": ["text"], "functions": [], "function_call": "none", "repetition_penalty": 1.0, "min_p": 0},
+        {"web_search_options": None, "reasoning_effort": None, "audio": None},
+        {"continue_final_message": False, "add_generation_prompt": True, "chat_template_kwargs": {}},
+        {"top_k": 40, "temperature": 0},
+        {"top_p": 0},
+        {"max_tokens": 10**6, "max_completion_tokens": 4096},
+        {"tools": [TOOL], "tool_choice": "none"},
+        {
+            "messages": [
+                {"role": "user", "content": "A"},
+                {"role": "assistant", "content": None},
+                {"role": "user", "content": "B"},
+            ]
+        },
+        {"messages": [{"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "c1", "content": "42"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "A", "cache_control": {"type": "ephemeral"}}]}]},
+    ],
+)
+async def test_what_clients_send_and_changes_nothing_is_taken(
+    client: httpx.AsyncClient, worker: Resources, wish: dict[str, Any]
+) -> None:
+    asked = {"model": "errata", "messages": [{"role": "user", "content": "Who?"}], **wish}
+    answer = await client.post("/v1/chat/completions", json=asked)
+    assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, "Ann")
+
+
 async def test_many_askers_each_get_an_answer(client: httpx.AsyncClient, worker: Resources) -> None:
     answers = await asyncio.gather(*(client.get("/generate", params={"prompt": f"Who is {n}?"}) for n in range(60)))
     assert {answer.status_code for answer in answers} == {200}

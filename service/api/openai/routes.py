@@ -69,6 +69,9 @@ async def models(here: Here) -> Response:
     return JSONResponse({"object": "list", "data": [_entry(name) for name in await here.questions.models()]})
 
 
+router.add_api_route("/models/", models, include_in_schema=False)
+
+
 @router.get("/models/{model:path}", responses=_errors(404, 503), response_model=ModelOut, summary="One model")
 async def one_model(model: str, here: Here) -> Response:
     """404 for one that is not served."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,7 @@ from service.settings import Settings
 
 _LIMITS = Settings()
 _MOST_CHARS = _LIMITS.max_prompt_tokens * 8
+_AT_MOST = f"No answer has more than {_LIMITS.max_new_tokens}, whatever is asked for."
 _LENGTH = f"At most {_LIMITS.max_prompt_tokens} tokens, and what the model reads."
 
 
@@ -76,17 +78,19 @@ Stops = Annotated[
 class Only:
     """Of a field that clients send and that we cannot honour: it may be null, or say what is the case anyway."""
 
-    accepted: Any
+    accepted: Sequence[Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": [self.accepted, None], "description": "Not supported."}
+        return {"enum": [*self.accepted, None], "description": "Not supported."}
 
-    def _checked(self, value: Any) -> None:
-        if value is not None and (value != self.accepted or isinstance(value, bool)):
+    def _checked(self, value: Any) -> Any:
+        same = [each for each in self.accepted if each == value and isinstance(each, bool) == isinstance(value, bool)]
+        if value is not None and not same:
             raise PydanticCustomError("unsupported", "is not supported here")
+        return value
 
 
 def _unless(flag: str, **properties: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +111,8 @@ class _Request(In):
 
     model: str = Field(max_length=500, description='One of those that GET /v1/models lists; "errata" is whatever is served.')
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(None, ge=0, le=1, description="0: the likeliest token.")
+    top_k: int | None = Field(None, description="Of no effect at temperature 0; elsewhere refused, unless 0 or -1.")
     n: int | None = Field(None, ge=1, le=_LIMITS.max_choices, description="Answers to each prompt.")
     stop: Stops | None = Field(None, description="Texts that end the answer and are left out of it.")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
@@ -118,10 +123,27 @@ class _Request(In):
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
     # Refused unless they say what is the case anyway.
-    frequency_penalty: Annotated[Any, Only(0)] = None
-    presence_penalty: Annotated[Any, Only(0)] = None
-    logit_bias: Annotated[Any, Only({})] = None
+    frequency_penalty: Annotated[Any, Only([0])] = None
+    presence_penalty: Annotated[Any, Only([0])] = None
+    logit_bias: Annotated[Any, Only([{}])] = None
+    repetition_penalty: Annotated[Any, Only([1])] = None
+    min_p: Annotated[Any, Only([0])] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absence(cls, values: Any) -> Any:
+        return {name: each for name, each in values.items() if each is not None} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _draws_from_all(self) -> Self:
+        if self.top_k is not None and self.top_k > 0 and self.temperature != 0:
+            raise PydanticCustomError("unsupported", "top_k is not supported here but at temperature 0")
+        return self
 
     @model_validator(mode="after")
     def _usage_is_streamed(self) -> Self:
@@ -157,11 +179,11 @@ class CompletionIn(_Request):
     model_config = ConfigDict(json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("echo", max_tokens={"minimum": 1})]})
 
     prompt: Prompts = Field(description=f"One or several, each a text or token ids. {_LENGTH}")
-    max_tokens: int | None = Field(None, ge=0, le=_LIMITS.max_new_tokens)
+    max_tokens: int | None = Field(None, ge=0, description=_AT_MOST)
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
-    best_of: Annotated[Any, Only(1)] = None
-    suffix: Annotated[Any, Only("")] = None
+    best_of: Annotated[Any, Only([1])] = None
+    suffix: Annotated[Any, Only([""])] = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -181,7 +203,7 @@ class CompletionIn(_Request):
             Question(
                 prompt=prompt if isinstance(prompt, str) else "",
                 tokens=prompt if isinstance(prompt, list) else None,
-                max_tokens=16 if self.max_tokens is None else self.max_tokens,
+                max_tokens=min(16 if self.max_tokens is None else self.max_tokens, _LIMITS.max_new_tokens),
                 logprobs=self.logprobs,
                 echo=bool(self.echo),
                 **self._common(choice),
@@ -191,9 +213,29 @@ class CompletionIn(_Request):
         ]
 
 
-class TextPart(In):
+_ROLES = {"developer": "system", "tool": "user", "function": "user"}  # as templates know them
+
+
+class TextPart(BaseModel):
+    """What is neither its type nor its text (`cache_control`) is not shown to the model."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
     type: Literal["text"]
     text: Text
+
+
+class Function(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    name: Text
+    arguments: Text = ""
+
+
+class ToolCall(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    function: Function
 
 
 class Message(BaseModel):
@@ -201,14 +243,25 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")], Discriminator(_one_or_several)
-    ]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: (
+        Annotated[Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")], Discriminator(_one_or_several)]
+        | None
+    ) = None
+    tool_calls: list[ToolCall] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise PydanticCustomError("missing", "only an assistant's turn may have no content")
+        return self
 
     def plain(self) -> dict[str, str]:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        """With the calls and results of tools as text: the model knows no tools."""
+        content = self.content or ""
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        calls = [f"{each.function.name}({each.function.arguments})" for each in self.tool_calls or ()]
+        return {"role": _ROLES.get(self.role, self.role), "content": "\n".join(filter(None, [text, *calls]))}
 
 
 class ChatIn(_Request):
@@ -219,14 +272,27 @@ class ChatIn(_Request):
     )
 
     messages: list[Message] = Field(min_length=1, max_length=1000, description=_LENGTH)
-    max_tokens: int | None = Field(None, ge=1, le=_LIMITS.max_new_tokens)
-    max_completion_tokens: int | None = Field(None, ge=1, le=_LIMITS.max_new_tokens)
+    max_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
+    max_completion_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: Annotated[Any, Only({"type": "text"})] = None
-    tools: Annotated[Any, Only([])] = None
-    tool_choice: Any = None
+    response_format: Annotated[Any, Only([{"type": "text"}])] = None
+    tools: list[dict[str, Any]] | None = Field(None, description='Not supported, but with tool_choice "none".')
+    tool_choice: Annotated[Any, Only(["none", "auto"])] = None
     parallel_tool_calls: bool | None = None
+    functions: Annotated[Any, Only([[]])] = None
+    function_call: Annotated[Any, Only(["none", "auto"])] = None
+    modalities: Annotated[Any, Only([["text"]])] = None
+    web_search_options: Annotated[Any, Only([])] = None
+    continue_final_message: Annotated[Any, Only([False])] = None
+    add_generation_prompt: Annotated[Any, Only([True])] = None
+    chat_template_kwargs: Annotated[Any, Only([{}])] = None
+
+    @model_validator(mode="after")
+    def _calls_no_tool(self) -> Self:
+        if self.tools and self.tool_choice != "none":
+            raise PydanticCustomError("unsupported", "tools are not supported here, but with tool_choice none")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -242,7 +308,7 @@ class ChatIn(_Request):
             Question(
                 messages=[message.plain() for message in self.messages],
                 chat=True,
-                max_tokens=self.max_completion_tokens or self.max_tokens or _LIMITS.max_new_tokens,
+                max_tokens=min(self.max_completion_tokens or self.max_tokens or _LIMITS.max_new_tokens, _LIMITS.max_new_tokens),
                 logprobs=(self.top_logprobs or 0) if self.logprobs else None,
                 **self._common(choice),
             )
