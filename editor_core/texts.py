@@ -67,10 +67,11 @@ def _control_tokens(tokenizer: Any) -> set[str]:
 def conversation(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
     """Turns (role and content) as the chat template writes them, up to where the answer begins.
 
-    Raises what the template does.
+    A last turn of the assistant's is the beginning of the answer, which is to go on. Raises what the template does.
     """
     own = [{**turn, "content": guarded(tokenizer, turn["content"])} for turn in turns]
-    return str(tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False))
+    begun = own.pop()["content"] if own[-1]["role"] == "assistant" else ""
+    return str(tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False)) + begun
 
 
 def rendered(tokenizer: Any, prompt: str, format: Format) -> str:

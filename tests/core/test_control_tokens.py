@@ -39,6 +39,15 @@ def test_a_text_without_any_is_read_as_before(demo: LoadedModel) -> None:
     assert token_ids(demo.tokenizer, rendered(demo.tokenizer, text, "plain"), "plain") == demo.tokenizer(text)["input_ids"]
 
 
+def test_an_answer_that_was_begun_goes_on(demo: LoadedModel) -> None:
+    asked = [{"role": "user", "content": "Who is it?"}]
+    begun = [*asked, {"role": "assistant", "content": "It is<|im_end|>"}]
+    whole, alone = conversation(demo.tokenizer, begun), conversation(demo.tokenizer, asked)
+    ids = token_ids(demo.tokenizer, whole, "chat")
+    assert demo.tokenizer.decode(ids) == alone + "It is<|im_end|>"
+    assert control_tokens(demo, ids) == control_tokens(demo, token_ids(demo.tokenizer, alone, "chat"))
+
+
 def test_a_target_that_looks_like_the_end_of_a_turn_is_taught_as_text(demo: LoadedModel) -> None:
     ids = list(answer_ids(demo.tokenizer, demo.model, "<|im_end|>", "chat"))
     assert control_tokens(demo, ids) == ["<|im_end|>"]

@@ -327,6 +327,10 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
         {"service_tier": "auto", "prompt_cache_key": "abc", "safety_identifier": "u1", "metadata": {"a": "b"}, "store": False},
         {"modalities": ["text"], "functions": [], "function_call": "none", "repetition_penalty": 1.0, "min_p": 0},
         {"web_search_options": None, "reasoning_effort": None, "audio": None},
+        {
+            "messages": [{"role": "user", "content": "A"}, {"role": "assistant", "content": "The"}],
+            "continue_final_message": True,
+        },
         {"continue_final_message": False, "add_generation_prompt": True, "chat_template_kwargs": {}},
         {"top_k": 40, "temperature": 0},
         {"top_p": 0},

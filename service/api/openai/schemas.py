@@ -271,7 +271,11 @@ class ChatIn(_Request):
         json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("logprobs", top_logprobs={"maximum": 0})]}
     )
 
-    messages: list[Message] = Field(min_length=1, max_length=1000, description=_LENGTH)
+    messages: list[Message] = Field(
+        min_length=1,
+        max_length=1000,
+        description=f"{_LENGTH} A last turn of the assistant's is the beginning of the answer, which goes on from there.",
+    )
     max_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
     max_completion_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
     logprobs: bool | None = None
@@ -284,7 +288,7 @@ class ChatIn(_Request):
     function_call: Annotated[Any, Only(["none", "auto"])] = None
     modalities: Annotated[Any, Only([["text"]])] = None
     web_search_options: Annotated[Any, Only([])] = None
-    continue_final_message: Annotated[Any, Only([False])] = None
+    continue_final_message: Annotated[Any, Only([True, False])] = None
     add_generation_prompt: Annotated[Any, Only([True])] = None
     chat_template_kwargs: Annotated[Any, Only([{}])] = None
 
