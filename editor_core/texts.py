@@ -70,7 +70,7 @@ def conversation(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
     A last turn of the assistant's is the beginning of the answer, which is to go on. Raises what the template does.
     """
     own = [{**turn, "content": guarded(tokenizer, turn["content"])} for turn in turns]
-    begun = own.pop()["content"] if own[-1]["role"] == "assistant" else ""
+    begun = own.pop()["content"] if len(own) > 1 and own[-1]["role"] == "assistant" else ""
     return str(tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False)) + begun
 
 

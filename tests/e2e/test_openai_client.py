@@ -138,7 +138,7 @@ def test_a_stop_text_ends_the_answer_before_it(client: OpenAI, model: str) -> No
         ({"frequency_penalty": 1.0}, "unsupported"),
         ({"tools": [{"type": "function"}]}, "unsupported"),
         ({"tool_choice": "required"}, "unsupported"),
-        ({"top_k": 40}, "unsupported"),
+        ({"extra_body": {"top_k": 40}}, "unsupported"),
         ({"messages": []}, "empty"),
         ({"messages": [{"role": "user", "content": "x " * 6000}]}, "prompt_too_long"),
         ({"extra_body": {"best_effort": 1}}, "unknown_field"),

@@ -250,12 +250,6 @@ class Message(BaseModel):
     ) = None
     tool_calls: list[ToolCall] | None = None
 
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and self.role != "assistant":
-            raise PydanticCustomError("missing", "only an assistant's turn may have no content")
-        return self
-
     def plain(self) -> dict[str, str]:
         """With the calls and results of tools as text: the model knows no tools."""
         content = self.content or ""
