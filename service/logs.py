@@ -13,10 +13,8 @@ from typing import TextIO, cast
 
 import structlog
 
-from service.domain.access import PREFIX
-
 _SECRETS = (
-    re.compile(rf"(\b{PREFIX}_[0-9a-f]+_)[0-9a-f]+"),
+    re.compile(r"(\berrata_[0-9a-f]+_)[0-9a-f]+"),  # a key of ours: domain.access
     re.compile(r"(\bBearer\s+)[^\s\"',)\]}]+", re.IGNORECASE),
     re.compile(r"(://[^/\s:@]*:)[^@/\s]+(?=@)"),
 )
