@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 NUCLEUS_GUESS = 256  # most nuclei are smaller; the whole vocabulary is sorted only for those that are not
-
 LEAST_TEMPERATURE = 1e-6  # below it float32 knows no other answer than the likeliest
 
 
