@@ -29,6 +29,7 @@ def configure_logs(process: str, level: str, log_format: str) -> None:
     )
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,  # key_id, of a request
             lambda logger, name, event: {"process": process, **event},  # not a context variable: threads do not inherit those
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -65,9 +65,21 @@ class Settings(BaseSettings):
     max_queued_edits: int = Field(
         20_000, gt=0, description="Edits waiting or being applied; beyond it POST /edits answers 429."
     )
+    max_queued_edits_per_key: int = Field(5_000, gt=0, description="The same for one API key.")
+    max_edit_bytes: int = Field(16_384, gt=0, description="UTF-8 of all texts of one edit, rephrases and unrelated included.")
+    max_waiting_operations: int = Field(1_000, gt=0, description="Operations waiting or under way; beyond it 429.")
+    max_waiting_operations_per_key: int = Field(100, gt=0, description="The same for one API key; of rebuilds one.")
+    replaces: Literal["own", "any"] = Field(
+        "own", description="Whose facts an API key with edit alone may replace: its own, or anybody's."
+    )
+    reading_is_open: bool = Field(False, description="Any API key may read the ledger, not only those with read or rollback.")
     max_prompt_tokens: int = Field(4096, gt=0, description="Tokens of one question, whatever its form.")
     max_new_tokens: int = Field(512, gt=0, description="Upper limit of max_tokens of one generation.")
     max_waiting_generations: int = Field(256, gt=0, description="Generations waiting for a worker; beyond it 429.")
+    max_waiting_generations_per_key: int = Field(64, gt=0, description="The same for one API key.")
+    max_running_per_key: int = Field(
+        16, gt=0, description="Generations of one API key that are with the workers at once; the others wait for their turn."
+    )
     max_choices: int = Field(
         32, gt=0, description="Prompts of one request to /v1, answers to each (n), and of all these how many at once."
     )
@@ -110,7 +122,12 @@ class Settings(BaseSettings):
     # The worker
     batch_size: int = Field(50, ge=1, le=1000)
     batch_linger_s: float = Field(0.05, ge=0, description="How long the oldest edit waits for others to join its batch.")
-    max_attempts: int = Field(3, ge=1, description="Times that an edit alone may end its worker before it fails.")
+    max_attempts: int = Field(
+        10, ge=1, description="Times that an edit alone may end its worker before it fails; it waits longer after each."
+    )
+    batch_limit_s: float = Field(
+        600.0, gt=0, description="Time of the model that a batch may take, after which it is halved; an edit alone fails then."
+    )
     checkpoint_every: int = Field(
         20, ge=1, description="Revisions from one whole state to the next: a restart goes on from it."
     )

@@ -34,7 +34,7 @@ from service.infra.migrate import migrate
 from service.infra.objects import ObjectStore
 from service.ledger import batches, lease
 from service.ledger.commit import commit_revision
-from service.ledger.submit import submit
+from service.ledger.submit import Quotas, submit
 from service.local.ledger import local_ledger
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
@@ -80,7 +80,7 @@ async def _fill(folder: Path, subjects: Sequence[str], title: str) -> None:
         upkeep = Upkeep(resident, thread, resources.database, objects, settings)
         for start in track(range(0, len(subjects), BATCH), title):
             facts = [NewEdit(f"Who owns {each}?", "Nobody") for each in subjects[start : start + BATCH]]
-            await submit(resources.database, facts, idempotency_key=None, max_queued_edits=BATCH)
+            await submit(resources.database, facts, idempotency_key=None, quotas=Quotas(BATCH))
             while (batch := await batches.claim(resources.database, held, BATCH)) is not None:
                 records = {each.id: _record(resident, each.edit.prompt, each.id) for each in batch.edits}
                 stored = {edit: _put(objects, record.to_bytes()) for edit, record in records.items()}

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import refusal
-from service.domain.access import ApiKey, is_open, needed, parts
+from service.domain.access import LEDGER, ApiKey, is_open, needed, parts
 from service.errors import ErrataError, Forbidden, Unauthenticated
 from service.infra.postgres import Database
 from service.infra.streams import RevokedChannel
@@ -67,18 +67,30 @@ def key_of(scope: Scope) -> str | None:
     return id
 
 
-class Keyed:
-    """Lets a request through when its key allows it, and notes whose it is."""
+def reads_only_own(scope: Scope) -> bool:
+    """Whether the key that has let a request through may read nothing of the ledger but what it has asked for itself."""
+    return bool(scope.get("state", {}).get("reads_only_own"))
 
-    def __init__(self, app: ASGIApp, keys: KnownKeys) -> None:
-        self._app, self._keys = app, keys
+
+class Keyed:
+    """Lets a request through when its key allows it, and notes whose it is.
+
+    reading_is_open: any key may read the ledger.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KnownKeys, *, reading_is_open: bool = False) -> None:
+        self._app, self._keys, self._reading_is_open = app, keys, reading_is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
-            scope.setdefault("state", {})["api_key_id"] = (await self._checked(scope)).id
+            key = await self._checked(scope)
+            state = scope.setdefault("state", {})
+            state["api_key_id"] = key.id
+            state["reads_only_own"] = not self._reading_is_open and not key.allows(LEDGER)
+            structlog.contextvars.bind_contextvars(key_id=key.id)
         except ErrataError as error:
             await refusal(scope["path"], error)(scope, receive, send)
             return
@@ -92,8 +104,9 @@ class Keyed:
         id, secret = found
         key = await self._keys.find(scope["app"].state.context.resources.database, id)
         if key is None or not key.opens(secret):
-            raise Unauthenticated("this key is not known, or has been revoked")
-        wanted = needed(scope["method"], scope["path"])
+            raise Unauthenticated("this key is not known, has been revoked or has expired")
+        wanted = needed(scope["method"], scope["path"], reading_is_open=self._reading_is_open)
         if not key.allows(wanted):
-            raise Forbidden(f"the key {key.id} does not have the scope {wanted.value if wanted else ''}")
+            named = " or ".join(each.value for each in wanted or ())
+            raise Forbidden(f"the key {key.id} does not have the scope {named}")
         return key

@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.max_concurrent_per_key:
         app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_key)
     if settings.keys_required:
-        app.add_middleware(Keyed, keys=keys)
+        app.add_middleware(Keyed, keys=keys, reading_is_open=settings.reading_is_open)
     app.add_middleware(Observed)
     return app
 

@@ -8,9 +8,11 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Header, Request
 
+from service.api.access import key_of, reads_only_own
 from service.api.generation import Questions
 from service.api.problems import Problem
 from service.bootstrap import Resources
+from service.domain.callers import Caller
 from service.errors import BadEncoding
 
 
@@ -25,6 +27,32 @@ def _context(request: Request) -> Context:
     return context
 
 
+Actor = Annotated[
+    str | None,
+    Header(
+        alias="X-Errata-Actor",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+        description="Who asks for it, in the caller's own word: kept beside the id of the API key, and hashed with it.",
+    ),
+]
+
+
+def own_key(request: Request) -> str | None:
+    """Id of the key, where it may read only what it has asked for itself."""
+    return key_of(request.scope) if reads_only_own(request.scope) else None
+
+
+OwnKey = Annotated[str | None, Depends(own_key)]
+
+
+def caller(request: Request, actor: Actor = None) -> Caller:
+    """By the key that has let the request through, and by the caller's own word."""
+    return Caller(key_of(request.scope) or "", actor or "")
+
+
+AskedBy = Annotated[Caller, Depends(caller)]
 Here = Annotated[Context, Depends(_context)]
 IDEMPOTENCY = """What changes facts takes the header `Idempotency-Key`, 1 to 255 visible ASCII characters of your choice: the
 same request with the same key gives the first answer again, with `replayed`; while the first is under way, 409; another

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
 import typer
@@ -32,26 +33,50 @@ def add(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
     scope: Annotated[
         list[Scope] | None,
-        typer.Option(help="What it allows; may be given several times; admin is all. Default: generate. Any key may read."),
+        typer.Option(help="What it allows; may be given several times; admin is all. Default: generate."),
     ] = None,
+    expires_in_days: Annotated[float | None, typer.Option(help="After so many days it opens nothing. Default: never.")] = None,
 ) -> None:
     """Make a key. It is shown once: alone on standard output, with its id beside it on standard error."""
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         fail(f"a name has 1 to {LONGEST_NAME} characters that can be printed")
-    key, shown = _done(settings_for(), lambda database: access.add_key(database, name, scope or [Scope.GENERATE]))
+    scopes, expires_at = scope or [Scope.GENERATE], _in_days(expires_in_days)
+    _show(*_done(settings_for(), lambda database: access.add_key(database, name, scopes, expires_at)))
+
+
+@app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(help="Id of the key whose place another takes.")],
+    expires_in_days: Annotated[float | None, typer.Option(help="Of the new key. Default: never.")] = None,
+) -> None:
+    """Make a key with the name, the scopes and the facts of another, which goes on until it is revoked."""
+    _show(*_done(settings_for(), lambda database: access.rotate_key(database, key, _in_days(expires_in_days))))
+
+
+def _in_days(days: float | None) -> datetime | None:
+    if days is None:
+        return None
+    if not 0 < days < 36_500:
+        fail("a key expires after more than 0 and less than 36,500 days")
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def _show(key: ApiKey, shown: str) -> None:
     typer.echo(shown)
-    notes.print(f"id {key.id}, {_scopes(key)}; it cannot be shown again")
+    ends = f", until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else ""
+    notes.print(f"id {key.id}, {_scopes(key)}{ends}; it cannot be shown again")
 
 
 @app.command("list")
 def list_all() -> None:
     """All keys, without their secrets."""
     keys = _done(settings_for(), access.list_keys)
-    table = Table("id", "name", "scopes", "made", "revoked")
+    table = Table("id", "name", "scopes", "made", "expires", "revoked")
     for key in keys:
-        made, revoked = (f"{each:%Y-%m-%d %H:%M}" if each else "" for each in (key.created_at, key.revoked_at))
-        table.add_row(key.id, escape(key.name), _scopes(key), made, revoked)
+        times = (f"{each:%Y-%m-%d}" if each else "" for each in (key.created_at, key.expires_at, key.revoked_at))
+        whose = key.name if key.owner == key.id else f"{key.name} (after {key.owner})"
+        table.add_row(key.id, escape(whose), _scopes(key), *times)
     if keys:
         console.print(table)
     else:

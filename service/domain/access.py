@@ -11,7 +11,7 @@ import hmac
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 PREFIX = "errata"
@@ -20,9 +20,10 @@ OPEN_PATHS = ("/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json
 
 
 class Scope(StrEnum):
-    """ADMIN allows everything."""
+    """ADMIN allows everything. An EDIT key reads what became of its own edits, a READ or ROLLBACK key the whole ledger."""
 
     GENERATE = "generate"
+    READ = "read"
     EDIT = "edit"
     ROLLBACK = "rollback"
     ADMIN = "admin"
@@ -36,21 +37,35 @@ class ApiKey:
     scopes: tuple[Scope, ...]
     created_at: datetime | None = None
     revoked_at: datetime | None = None
+    owner: str = ""  # id of the first key of those that took each other's place: facts belong to all of them
+    expires_at: datetime | None = None
 
     def opens(self, secret: str) -> bool:
-        """Whether this is its secret, in constant time, and it has not been revoked."""
-        return hmac.compare_digest(self.secret_hash, hashed(secret)) and self.revoked_at is None
+        """Whether this is its secret, in constant time, and it has neither been revoked nor expired."""
+        return hmac.compare_digest(self.secret_hash, hashed(secret)) and self.revoked_at is None and not self.has_expired
 
-    def allows(self, needed: Scope | None) -> bool:
-        """None: any key will do."""
-        return needed is None or needed in self.scopes or Scope.ADMIN in self.scopes
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
+
+    @property
+    def may_replace_any(self) -> bool:
+        """Whoever may take facts back may replace them."""
+        return Scope.ROLLBACK in self.scopes or Scope.ADMIN in self.scopes
+
+    def allows(self, needed: Collection[Scope] | None) -> bool:
+        """Whether one of these is among its scopes; None: any key will do."""
+        return needed is None or Scope.ADMIN in self.scopes or not set(needed).isdisjoint(self.scopes)
 
 
-def new_key(name: str, scopes: Collection[Scope]) -> tuple[ApiKey, str]:
-    """A key and what its owner is shown, once."""
+def new_key(
+    name: str, scopes: Collection[Scope], expires_at: datetime | None = None, owner: str | None = None
+) -> tuple[ApiKey, str]:
+    """A key and what its owner is shown, once. owner: of the key whose place it takes."""
     id, secret = secrets.token_hex(4), secrets.token_hex(24)
     ordered = tuple(scope for scope in Scope if scope in scopes)
-    return ApiKey(id, name, hashed(secret), ordered), f"{PREFIX}_{id}_{secret}"
+    key = ApiKey(id, name, hashed(secret), ordered, owner=owner or id, expires_at=expires_at)
+    return key, f"{PREFIX}_{id}_{secret}"
 
 
 def hashed(secret: str) -> str:
@@ -76,14 +91,22 @@ def counted_as(method: str, path: str) -> Scope | None:
     return None if method in ("GET", "HEAD", "OPTIONS") or is_open(path) else Scope.EDIT
 
 
-def needed(method: str, path: str) -> Scope | None:
-    """What a request needs. Reading the ledger takes any key; a change that is not known here takes an admin."""
-    if path == "/generate" or path.startswith("/v1/"):
-        return Scope.GENERATE
-    if method in ("GET", "HEAD"):
-        return None
-    if path == "/edits":
-        return Scope.EDIT
-    if path in ("/rollback", "/rebuild") or (method == "DELETE" and path.startswith("/edits/")):
-        return Scope.ROLLBACK
-    return Scope.ADMIN
+LEDGER = (Scope.READ, Scope.ROLLBACK)
+OWN = (*LEDGER, Scope.EDIT)  # the last of them for its own alone: the route sees to that
+
+
+def needed(method: str, path: str, *, reading_is_open: bool = False) -> tuple[Scope, ...] | None:
+    """Of which scopes a request needs one. A change that is not known here takes an admin.
+
+    reading_is_open: any key may read the ledger.
+    """
+    first, _, rest = path.lstrip("/").partition("/")
+    if path == "/generate" or first == "v1":
+        return (Scope.GENERATE,)
+    if method in ("GET", "HEAD", "OPTIONS"):
+        return None if reading_is_open or path == "/stats" else OWN if first in ("edits", "operations") else LEDGER
+    if first == "edits":
+        return (Scope.ROLLBACK,) if method == "DELETE" else (*OWN[1:],) if rest.endswith("/cancel") else (Scope.EDIT,)
+    if path in ("/rollback", "/rebuild") or first == "operations":
+        return (Scope.ROLLBACK,)
+    return (Scope.ADMIN,)

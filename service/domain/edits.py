@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from service.domain.callers import NOBODY, Caller
+
 Answers = Mapping[str, str]  # by format: what the model says
 
 
@@ -112,6 +114,11 @@ class EditRecord:
     finished_at: datetime | None
     scope: tuple[str, ...] = ()  # subject and other names by which a question is found to concern it, once applied
     rephrase_answers: tuple[RephraseAnswer, ...] = ()
+    asked_by: Caller = NOBODY
+
+    def content(self) -> dict[str, object]:
+        """What defines it, and who asked for it, as the hashes of revisions see it."""
+        return {**self.edit.content(), **self.asked_by.content()}
 
     def outcome(self) -> dict[str, object]:
         """What the last time it was taught came to."""

@@ -38,6 +38,7 @@ class NewOperation:
     edit_id: int | None = None
     to_revision: int | None = None
     without: tuple[int, ...] = ()
+    key_id: str = ""  # of the API key that let the request in
 
     def content(self) -> dict[str, object]:
         """What an Idempotency-Key stands for."""

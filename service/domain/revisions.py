@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from service.domain.callers import Caller
 from service.domain.edits import EventRecord
 
 GENESIS_HASH = "0" * 64
@@ -90,6 +91,7 @@ class Revision:
     reason: str | None = None
     events_hash: str | None = None
     statistics_hash: str | None = None
+    asked_by: tuple[Caller, ...] = ()  # of its edits, or of its operation
 
 
 def canonical(value: object) -> bytes:
@@ -147,4 +149,6 @@ def row_hash(revision: Revision) -> str:
             "events_hash": revision.events_hash,
             "statistics_hash": revision.statistics_hash,
         }
+    if revision.asked_by:  # since the thirteenth schema
+        content["asked_by"] = [asdict(each) for each in revision.asked_by]
     return hashlib.sha256(revision.previous_hash.encode() + canonical(content)).hexdigest()

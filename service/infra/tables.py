@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -32,18 +33,26 @@ metadata = MetaData(
 )
 
 
+def _text(name: str, length: int | None = None) -> Column[str]:
+    """Empty where nothing is known."""
+    return Column(name, String(length) if length else Text, nullable=False, server_default=text("''"))
+
+
 def _now(name: str) -> Column[object]:
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
-# One POST /edits. The unique key is what makes a repeated request give the first answer again.
+# One POST /edits. The unique key, each caller's own, is what makes a repeated request give the first answer again.
 submissions = Table(
     "submissions",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("idempotency_key", String(255), unique=True),
+    Column("idempotency_key", String(255)),
     Column("body_hash", String(64), nullable=False),
     _now("created_at"),
+    _text("key_id", 16),
+    _text("actor"),
+    UniqueConstraint("key_id", "idempotency_key"),
 )
 
 # Edits taken together. A batch that was interrupted is taken again as it was.
@@ -87,6 +96,7 @@ revisions = Table(
     Column("reason", Text),
     Column("events_hash", String(64)),
     Column("statistics_hash", String(64)),
+    Column("asked_by", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # callers; in the hash where there are some
     CheckConstraint("number >= 0", name="number"),
     CheckConstraint("kind IN ('base', 'warmup', 'edit', 'subtract', 'rollback', 'rebuild')", name="kind"),
     CheckConstraint("(kind = 'rollback') = (source IS NOT NULL)", name="rollback_has_source"),
@@ -134,6 +144,8 @@ edits = Table(
     Column("failure_detail", Text),
     _now("submitted_at"),
     Column("finished_at", DateTime(timezone=True)),
+    _text("key_id", 16),
+    _text("actor"),
     CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed', 'reverted', 'superseded')", name="state"),
     CheckConstraint("(state IN ('applied', 'reverted', 'superseded')) = (revision IS NOT NULL)", name="applied_has_revision"),
     CheckConstraint("(state IN ('reverted', 'superseded')) = (ended_by IS NOT NULL)", name="ended_has_revision"),
@@ -141,6 +153,7 @@ edits = Table(
     CheckConstraint("state NOT IN ('applying', 'applied') OR batch_id IS NOT NULL", name="applying_has_batch"),
     Index("ix_edits_pending", "id", postgresql_where=text("state IN ('accepted', 'applying')")),
     Index("ix_edits_state_id", "state", "id"),
+    Index("ix_edits_accepted_key", "key_id", "id", postgresql_where=text("state = 'accepted'")),
     Index("ix_edits_applied_prompt", "prompt_hash", postgresql_where=text("state = 'applied'")),
 )
 
@@ -179,6 +192,7 @@ operations = Table(
     Column("failure_detail", Text),
     _now("accepted_at"),
     Column("finished_at", DateTime(timezone=True)),
+    _text("key_id", 16),
     CheckConstraint("kind IN ('subtract', 'rollback', 'rebuild')", name="kind"),
     CheckConstraint("state IN ('accepted', 'applying', 'applied', 'failed')", name="state"),
     CheckConstraint("(state = 'applied') = (revision IS NOT NULL)", name="applied_has_revision"),
@@ -207,7 +221,7 @@ writer_lease = Table(
     CheckConstraint("id = 1", name="single"),
 )
 
-# Who may do what. The secret itself is shown once and kept nowhere.
+# Who may do what. The secret itself is shown once and kept nowhere. owner: the first key of those that took each other's place.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -217,4 +231,6 @@ api_keys = Table(
     Column("scopes", JSONB, nullable=False),
     _now("created_at"),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("owner", String(16), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
 )

@@ -1,8 +1,13 @@
-"""Taking edits together, giving them up, and taking an interrupted batch again: as it was, or halved when it ends workers."""
+"""Taking edits together, giving them up, and taking an interrupted batch again: as it was, or halved when it ends workers.
+
+A worker that dies says little of the edit that it was at: it may have been killed. Only an edit that is alone in its batch
+fails for it, and only after many tries, between which it is set aside longer and longer while others go first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 from service.domain.edits import Batch, EditRecord, EditState, Failure, same_prompt
@@ -11,17 +16,17 @@ from service.infra.postgres import Database, UnitOfWork
 from service.ledger.lease import Lease, require
 
 TRIES_TOGETHER = 2  # of a batch that ends its worker, before it is halved
+LONGEST_ASIDE_S = 60.0
 
 
 async def claim(database: Database, lease: Lease, size: int, up_to: int | None = None) -> Batch | None:
-    """The oldest accepted edits, at most `size`, with ids of at most `up_to`: accepted -> applying. None when there are none.
+    """Accepted edits, at most `size`, with ids of at most `up_to`: accepted -> applying. None when there are none.
 
-    A batch ends before a prompt that it already has: two targets for one prompt cannot both hold, and the later one is
-    to have the last word.
+    Each API key's in the order in which they were accepted; the keys take turns.
     """
     async with database.transaction() as work:
         await require(work, lease)
-        wanted = _until_a_prompt_repeats(await work.repository.accepted(size, up_to))
+        wanted = in_turns(await work.repository.accepted_by_key(size, up_to), size)
         if not wanted:
             return None
         batch_id = await work.repository.insert_batch(lease.epoch)
@@ -30,15 +35,23 @@ async def claim(database: Database, lease: Lease, size: int, up_to: int | None =
     return Batch(batch_id, tuple(edits))
 
 
-def _until_a_prompt_repeats(edits: Sequence[EditRecord]) -> list[EditRecord]:
+def in_turns(waiting: Mapping[str, Sequence[EditRecord]], size: int) -> list[EditRecord]:
+    """One edit of each key after the other, at most `size`; whose oldest edit is oldest goes first.
+
+    waiting: by key, oldest first. A key's turns end before a prompt that the batch has already: two targets for one prompt
+    cannot both hold, and the later one is to have the last word.
+    """
     seen: set[str] = set()
     wanted: list[EditRecord] = []
-    for record in edits:
-        prompt = same_prompt(record.edit.prompt)
-        if prompt in seen:
-            break
-        seen.add(prompt)
-        wanted.append(record)
+    queues = [deque(each) for each in sorted(waiting.values(), key=lambda each: each[0].id if each else 0)]
+    while queues and len(wanted) < size:
+        going = []
+        for queue in queues[: size - len(wanted)]:
+            if queue and (prompt := same_prompt(queue[0].edit.prompt)) not in seen:
+                seen.add(prompt)
+                wanted.append(queue.popleft())
+                going.append(queue)
+        queues = going
     return wanted
 
 
@@ -61,7 +74,10 @@ async def take_over_interrupted(database: Database, lease: Lease, max_tries: int
             elif len(edits) > 1 and tries >= TRIES_TOGETHER:
                 taken += await _halve(work, lease, batch, tries=1)
             elif len(edits) == 1 and tries >= max_tries:
-                detail = f"given up after {tries} tries, each of which ended with the worker"
+                detail = (
+                    f"given up after {tries} tries, each of which ended with the worker; "
+                    "POST /edits/{id}/retry takes it up again"
+                )
                 await work.repository.mark_failed(Failure(edits[0].id, "attempts_exhausted", detail))
                 await _finish(work, batch, "failed")
             else:
@@ -77,6 +93,11 @@ async def begin(database: Database, lease: Lease, batch: Batch) -> Batch:
         edits = await work.repository.begin_batch(batch.id)
         await work.commit()
     return Batch(batch.id, tuple(edits), batch.tries + 1)
+
+
+def set_aside_s(batch: Batch) -> float:
+    """How long an interrupted batch is left alone: nothing at first, then twice as long after every death of its worker."""
+    return min(2.0 ** (batch.tries - 1), LONGEST_ASIDE_S) if len(batch.edits) == 1 and batch.tries > 1 else 0.0
 
 
 async def split(database: Database, lease: Lease, batch: Batch) -> tuple[Batch, Batch]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from service import failpoints
+from service.domain.callers import Caller, distinct
 from service.domain.edits import Batch, EditEvent, EditState, EventRecord, Failure, Outcome
 from service.domain.operations import OperationRecord
 from service.domain.revisions import (
@@ -105,7 +106,7 @@ async def _events(work: UnitOfWork, outcomes: Sequence[Outcome], effects: Effect
     taught = {each.edit_id: each for each in (*outcomes, *effects.taught_again)}
     found = []
     for edit_id, event in sorted(events.items()):
-        own = content_hash(known[edit_id].edit.content())
+        own = content_hash(known[edit_id].content())
         if (outcome := taught.get(edit_id)) is not None:
             came_to = content_hash(outcome.content())
             found.append(
@@ -142,7 +143,7 @@ async def _insert(
         passes=new.passes,
         rows=new.rows,
         edit_ids=tuple(edit_ids),
-        edits_hash=edits_hash((edit_id, known[edit_id].edit.content()) for edit_id in edit_ids),
+        edits_hash=edits_hash((edit_id, known[edit_id].content()) for edit_id in edit_ids),
         previous_hash=GENESIS_HASH if head is None else head.row_hash,
         row_hash="",
         created_at=datetime.now(UTC),
@@ -152,8 +153,15 @@ async def _insert(
         reason=operation.asked.reason if operation else None,
         events_hash=events_hash(events),
         statistics_hash=statistics_hash(new.statistics),
+        asked_by=_asked_by(batch, operation),
     )
     await work.repository.insert_revision(replace(row, row_hash=row_hash(row)), new.statistics)
+
+
+def _asked_by(batch: Batch | None, operation: OperationRecord | None) -> tuple[Caller, ...]:
+    if operation is not None:
+        return distinct([Caller(operation.asked.key_id, operation.asked.actor)])
+    return distinct(record.asked_by for record in batch.edits) if batch else ()
 
 
 async def _move(work: UnitOfWork, number: int, batch: Batch | None, outcomes: Sequence[Outcome], effects: Effects) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from service.domain.callers import Caller
 from service.domain.edits import EditEvent, EditState
 from service.domain.operations import NewOperation, OperationKind, OperationRecord, OperationState
 from service.domain.revisions import RevisionKind, content_hash
-from service.errors import LedgerConflict, NotFound, NotReversible
+from service.errors import LedgerConflict, NotFound, NotReversible, QueueFull
 from service.infra.postgres import Database, UnitOfWork
 from service.ledger.commit import Effects
 from service.ledger.lease import Lease, require
 from service.ledger.submit import begin_submission
 
-MOST_ATTEMPTS = 3  # of an operation that ends its worker
+MOST_ATTEMPTS = 10  # of an operation that ends its worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,25 @@ class Accepted:
     replayed: bool
 
 
-async def accept(database: Database, asked: NewOperation, *, idempotency_key: str | None, window: int) -> Accepted:
+async def accept(
+    database: Database,
+    asked: NewOperation,
+    *,
+    idempotency_key: str | None,
+    window: int,
+    max_waiting: int | None = None,
+    max_waiting_per_key: int | None = None,
+) -> Accepted:
     """Write the operation in one transaction and commit.
 
-    Raises NotFound, NotReversible, IdempotencyConflict or RequestInProgress; nothing is written then.
+    Raises NotFound, NotReversible, QueueFull, IdempotencyConflict or RequestInProgress; nothing is written then.
     """
     async with database.transaction() as work:
-        submission_id, replayed = await begin_submission(work, idempotency_key, content_hash(asked.content()))
+        asked_by = Caller(asked.key_id, asked.actor)
+        submission_id, replayed = await begin_submission(work, idempotency_key, content_hash(asked.content()), asked_by)
         if not replayed:
             await _check(work, asked, window)
+            await _check_room(work, asked, max_waiting, max_waiting_per_key)
             await work.repository.insert_operation(submission_id, asked, await work.repository.newest_edit())
         operation = await work.repository.operation_of_submission(submission_id)
         assert operation is not None
@@ -54,6 +65,19 @@ async def _check(work: UnitOfWork, asked: NewOperation, window: int) -> None:
         state = known[edit_id].state
         if asked.kind is OperationKind.SUBTRACT and state in (EditState.FAILED, EditState.REVERTED, EditState.SUPERSEDED):
             raise NotReversible(f"edit {edit_id} is {state}: it is not in force", code="edit_not_applied")
+
+
+async def _check_room(work: UnitOfWork, asked: NewOperation, most: int | None, most_per_key: int | None) -> None:
+    """A key may have one rebuild waiting: another would do the same again."""
+    count, of_key, rebuilds = await work.repository.unfinished_operations(asked.key_id)
+    if most is not None and count >= most:
+        raise QueueFull(f"{count} operations are waiting; try again later", code="too_many_operations", retry_after_s=10)
+    if not asked.key_id:
+        return
+    if most_per_key is not None and of_key >= most_per_key:
+        raise QueueFull(f"{of_key} operations of this key are waiting", code="too_many_operations", retry_after_s=10)
+    if asked.kind is OperationKind.REBUILD and rebuilds:
+        raise QueueFull("a rebuild of this key is waiting or under way", code="too_many_operations", retry_after_s=10)
 
 
 async def _check_revision(work: UnitOfWork, number: int, window: int) -> None:
@@ -101,6 +125,19 @@ async def fail(database: Database, lease: Lease, operation: OperationRecord, cod
         if not await work.repository.fail_operation(operation.id, code, detail):
             raise LedgerConflict(f"operation {operation.id} is already finished")
         await work.commit()
+
+
+async def cancel(database: Database, operation_id: int) -> OperationRecord:
+    """accepted -> failed, as `cancelled`. Raises NotFound, or NotReversible for what a worker has begun."""
+    async with database.transaction() as work:
+        cancelled = await work.repository.cancel_operation(operation_id)
+        found = await work.repository.operation(operation_id)
+        await work.commit()
+    if found is None:
+        raise NotFound(f"there is no operation {operation_id}", code="operation_not_found")
+    if not cancelled:
+        raise NotReversible(f"operation {operation_id} is {found.state}: it does not wait any more", code="not_waiting")
+    return found
 
 
 async def forgive(database: Database, lease: Lease, operation_id: int) -> None:

@@ -48,11 +48,11 @@ async def ping(database: Database) -> None:
     await database.answers()
 
 
-async def get_edit(database: Database, edit_id: int) -> EditRecord:
-    """Raises NotFound."""
+async def get_edit(database: Database, edit_id: int, own_key: str | None = None) -> EditRecord:
+    """own_key: of a caller that sees its own edits only. Raises NotFound."""
     async with database.transaction() as work:
         record = await work.repository.edit(edit_id)
-    if record is None:
+    if record is None or own_key not in (None, record.asked_by.key_id):
         raise NotFound(f"there is no edit {edit_id}", code="edit_not_found")
     return record
 
@@ -73,10 +73,12 @@ async def list_edits(
     state: EditState | None = None,
     revision: int | None = None,
     submission_id: int | None = None,
+    key_id: str | None = None,
 ) -> list[EditRecord]:
+    """Oldest first. key_id: of one API key alone."""
     async with database.transaction() as work:
         return await work.repository.list_edits(
-            after=after, limit=limit, state=state, revision=revision, submission_id=submission_id
+            after=after, limit=limit, state=state, revision=revision, submission_id=submission_id, key_id=key_id
         )
 
 
@@ -114,19 +116,21 @@ async def stats(database: Database) -> LedgerStats:
         )
 
 
-async def get_operation(database: Database, operation_id: int) -> OperationRecord:
-    """Raises NotFound."""
+async def get_operation(database: Database, operation_id: int, own_key: str | None = None) -> OperationRecord:
+    """own_key: of a caller that sees its own operations only. Raises NotFound."""
     async with database.transaction() as work:
         found = await work.repository.operation(operation_id)
-    if found is None:
+    if found is None or own_key not in (None, found.asked.key_id):
         raise NotFound(f"there is no operation {operation_id}", code="operation_not_found")
     return found
 
 
-async def list_operations(database: Database, *, before: int | None = None, limit: int = 50) -> list[OperationRecord]:
-    """Newest first."""
+async def list_operations(
+    database: Database, *, before: int | None = None, limit: int = 50, key_id: str | None = None
+) -> list[OperationRecord]:
+    """Newest first. key_id: of one API key alone."""
     async with database.transaction() as work:
-        return await work.repository.list_operations(before=before, limit=limit)
+        return await work.repository.list_operations(before=before, limit=limit, key_id=key_id)
 
 
 async def get_revision(database: Database, number: int) -> Revision:

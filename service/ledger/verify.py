@@ -90,7 +90,7 @@ async def _contents(work: UnitOfWork, revision: Revision) -> list[str]:
     edits = await work.repository.edits_by_id(revision.edit_ids)
     if lost := [edit_id for edit_id in revision.edit_ids if edit_id not in edits]:
         wrong.append(f"edit {', '.join(map(str, lost))} of revision {revision.number} is missing")
-    elif edits_hash((each, edits[each].edit.content()) for each in revision.edit_ids) != revision.edits_hash:
+    elif edits_hash((each, edits[each].content()) for each in revision.edit_ids) != revision.edits_hash:
         altered = _altered(edits, await work.repository.events_of(revision.number))
         which = f"edit {', '.join(map(str, altered))}" if altered else f"one of edits {list(revision.edit_ids)}"
         wrong.append(f"{which} of revision {revision.number} has been altered")
@@ -114,7 +114,7 @@ def _vouched_for(revision: Revision, events: Sequence[EventRecord]) -> bool:
 
 
 def _altered(edits: Mapping[int, EditRecord], events: Mapping[int, EventRecord]) -> list[int]:
-    hashes = {edit_id: content_hash(record.edit.content()) for edit_id, record in edits.items()}
+    hashes = {edit_id: content_hash(record.content()) for edit_id, record in edits.items()}
     known = {edit_id: event.content_hash for edit_id, event in events.items()}
     return [edit_id for edit_id, own in sorted(hashes.items()) if known.get(edit_id) not in (None, own)]
 

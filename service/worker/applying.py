@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -16,11 +16,11 @@ import structlog
 from editor_core.errors import EditorError, EncodingError
 from service import failpoints, metrics
 from service.bootstrap import Resources
-from service.domain.edits import Batch, EditEvent, Failure, Outcome, UnrelatedAnswer
+from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, UnrelatedAnswer, same_prompt
 from service.domain.revisions import ModuleNorms, RevisionKind, StatisticsSummary
 from service.errors import ErrataError
 from service.infra.objects import ObjectStore
-from service.ledger import batches, read
+from service.ledger import batches, ownership, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.model_thread import ModelThread
@@ -30,6 +30,12 @@ from service.worker.shares import Shares
 
 log = structlog.get_logger()
 PASSES = 1  # over a batch
+
+
+class BatchTimedOutError(EditorError):
+    """Teaching a batch took longer than it may."""
+
+    code = "batch_timed_out"
 
 
 class Applying:
@@ -45,6 +51,7 @@ class Applying:
     ) -> None:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._database, self._heads, self._on_revision = resources.database, resources.heads, on_revision
+        self._settings = resources.settings
         self._shares = Shares(resident, resources.database, objects)
         self.under_way: set[int] = set()  # batches begun here: what this process can still name has not ended it
 
@@ -56,7 +63,8 @@ class Applying:
 
     async def _apply(self, held: Lease, batch: Batch) -> None:
         failpoints.hit("writer.begun", [record.edit.prompt for record in batch.edits])
-        whole = await self._without_unencodable(held, batch)
+        left = await self._without_unencodable(held, batch)
+        whole = await self._without_unreplaceable(held, left) if left is not None else None
         if whole is None:
             return
         try:
@@ -76,6 +84,23 @@ class Applying:
     async def _without_unencodable(self, held: Lease, batch: Batch) -> Batch | None:
         failures = await self._thread.run(self._unencodable, batch)
         return await self._fail(held, batch, failures) if failures else batch
+
+    async def _without_unreplaceable(self, held: Lease, batch: Batch) -> Batch | None:
+        applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
+        failures = await self._unreplaceable(same_prompts(batch.edits, applied))
+        return await self._fail(held, batch, failures) if failures else batch
+
+    async def _unreplaceable(self, replacing: Mapping[int, Collection[int]]) -> list[Failure]:
+        """Edits that may not take the place of those they would. replacing: by id, the ids of those."""
+        failures = {
+            id: Failure(id, "superseded", f"edit {max(olds)}, which was accepted later, answers the same question")
+            for id, olds in replacing.items()
+            if max(olds, default=0) > id
+        }
+        if self._settings.replaces == "own":
+            for id, foreign in (await ownership.not_replaceable(self._database, replacing)).items():
+                failures.setdefault(id, Failure(id, "not_your_fact", f"edit {foreign} of another key asks the same"))
+        return list(failures.values())
 
     def _unencodable(self, batch: Batch) -> list[Failure]:
         failures = []
@@ -123,6 +148,15 @@ class Applying:
             seconds=round(time.perf_counter() - began, 2),
             fingerprint=candidate.fingerprint[:16],
         )
+
+
+def same_prompts(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> dict[int, list[int]]:
+    """By id of an edit: those of the same prompt that are in force."""
+    found: dict[int, list[int]] = {}
+    for record in records:
+        asked = same_prompt(record.edit.prompt)
+        found[record.id] = [old.id for old in applied if same_prompt(old.edit.prompt) == asked]
+    return found
 
 
 async def persist(objects: ObjectStore, candidate: Candidate) -> tuple[str | None, str]:

@@ -49,6 +49,7 @@ class Writer:
         self._resident, self._thread, self._objects = resident, thread, objects
         self._resources, self._database, self._settings = resources, resources.database, resources.settings
         self._progress, self._on_revision = progress, on_revision
+        self._set_aside: list[tuple[float, Batch]] = []  # interrupted batches, each with the time at which it is taken again
         self._bell = asyncio.Event()
         self._draining = asyncio.Event()
         self._store_wait_s = STORE_WAIT_S
@@ -95,7 +96,7 @@ class Writer:
             await self._take_up_interrupted(held)
             while not self._draining.is_set():
                 await self.upkeep.look_around()
-                has_taken = await self._take_next(held)
+                has_taken = await self._take_set_aside(held) or await self._take_next(held)
                 self._store_is_back()
                 if has_taken:
                     await self.upkeep.after_revision(held)
@@ -134,9 +135,20 @@ class Writer:
         if self._taking_back.under_way is not None:
             await operations.forgive(self._database, held, self._taking_back.under_way)
             self._taking_back.under_way = None
-        for batch in interrupted:
-            log.info("interrupted batch taken again", batch=batch.id, edits=len(batch.edits), tries=batch.tries)
-            await self._applying.apply(held, await batches.begin(self._database, held, batch))
+        now = asyncio.get_running_loop().time()
+        self._set_aside = [(now + batches.set_aside_s(batch), batch) for batch in interrupted]
+
+    async def _take_set_aside(self, held: Lease) -> bool:
+        """An interrupted batch whose time has come."""
+        now = asyncio.get_running_loop().time()
+        due = next((each for each in self._set_aside if each[0] <= now), None)
+        if due is None:
+            return False
+        self._set_aside.remove(due)
+        batch = due[1]
+        log.info("interrupted batch taken again", batch=batch.id, edits=len(batch.edits), tries=batch.tries)
+        await self._applying.apply(held, await batches.begin(self._database, held, batch))
+        return True
 
     @contextlib.asynccontextmanager
     async def _renewing(self, held: Lease) -> AsyncIterator[None]:

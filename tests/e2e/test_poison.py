@@ -13,7 +13,7 @@ POISON = "number 2 on"
 
 
 def test_an_edit_that_kills_the_worker_fails_alone_and_its_mates_are_applied(new_tiny_service: Callable[..., Service]) -> None:
-    service = new_tiny_service(ERRATA_FAILPOINTS=f"writer.begun[{POISON}]=kill")
+    service = new_tiny_service(ERRATA_FAILPOINTS=f"writer.begun[{POISON}]=kill", ERRATA_MAX_ATTEMPTS="3")
     service.start_all()
     ids = service.post(FACTS)
     deaths = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -58,23 +59,27 @@ async def test_a_key_opens_what_its_scopes_say(client: httpx.AsyncClient, resour
 
 
 ANY = set(Scope)
+LEDGER, OWN = {Scope.READ, Scope.ROLLBACK}, {Scope.READ, Scope.ROLLBACK, Scope.EDIT}
 OPENED_BY = {
     "POST /edits": {Scope.EDIT},
-    "GET /edits": ANY,
-    "GET /edits/{edit_id}": ANY,
-    "GET /edits/{edit_id}/history": ANY,
+    "GET /edits": OWN,
+    "GET /edits/{edit_id}": OWN,
+    "GET /edits/{edit_id}/history": OWN,
+    "POST /edits/{edit_id}/retry": {Scope.EDIT},
+    "POST /edits/{edit_id}/cancel": {Scope.EDIT, Scope.ROLLBACK},
     "DELETE /edits/{edit_id}": {Scope.ROLLBACK},
     "POST /rollback": {Scope.ROLLBACK},
     "POST /rebuild": {Scope.ROLLBACK},
-    "GET /operations": ANY,
-    "GET /operations/{operation_id}": ANY,
+    "GET /operations": OWN,
+    "GET /operations/{operation_id}": OWN,
+    "POST /operations/{operation_id}/cancel": {Scope.ROLLBACK},
     "GET /generate": {Scope.GENERATE},
     "POST /generate": {Scope.GENERATE},
     "POST /v1/completions": {Scope.GENERATE},
     "POST /v1/chat/completions": {Scope.GENERATE},
     "GET /v1/models": {Scope.GENERATE},
     "GET /v1/models/{model}": {Scope.GENERATE},
-    "GET /revisions": ANY,
+    "GET /revisions": LEDGER,
     "GET /stats": ANY,
     "GET /livez": ANY,
     "GET /readyz": ANY,
@@ -106,6 +111,14 @@ async def test_a_revoked_key_opens_nothing_from_when_it_is_said(
             pass
         while (await client.get("/stats", headers=shown_as(shown))).status_code == 200:
             pass
+    assert (await client.get("/stats", headers=shown_as(shown))).status_code == 401
+
+
+async def test_an_expired_key_opens_nothing(client: httpx.AsyncClient, resources: Resources) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    _, shown = await access.add_key(resources.database, "guest", [Scope.GENERATE], soon)
+    assert (await client.get("/stats", headers=shown_as(shown))).status_code == 200
+    _, shown = await access.add_key(resources.database, "guest", [Scope.GENERATE], datetime.now(UTC))
     assert (await client.get("/stats", headers=shown_as(shown))).status_code == 401
 
 
@@ -147,12 +160,22 @@ def test_the_command_makes_lists_and_revokes(errata: Callable[..., Result]) -> N
     assert (again.exit_code, "no key" in again.output) == (1, True)
 
 
+def test_a_rotated_key_has_the_name_and_the_scopes_and_the_facts_of_the_other(errata: Callable[..., Result]) -> None:
+    id, _ = parts(errata("add", "Ann", "--scope", "edit").stdout.strip()) or ("", "")
+    rotated = errata("rotate", id, "--expires-in-days", "30")
+    assert "edit, until" in rotated.stderr
+    newest = next(line for line in errata("list").stdout.splitlines() if (parts(rotated.stdout.strip()) or ("",))[0] in line)
+    assert f"Ann (after {id})" in newest
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["add", "Ann", "--scope", "everything"], 2, "'rollback'"),
         (["add", " "], 1, "1 to 100 characters"),
         (["add", "x" * 101], 1, "1 to 100 characters"),
+        (["add", "Ann", "--expires-in-days", "0"], 1, "more than 0"),
+        (["rotate", "nobody"], 1, "no key nobody"),
         (["revoke", "[red]nobody"], 1, "no key [red]nobody"),
         (["list"], 0, "errata keys add"),
     ],

@@ -24,13 +24,13 @@ from service.errors import IdempotencyConflict, LeaseLost, LedgerConflict, NotFo
 from service.ledger import batches, lease, read
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
-from service.ledger.submit import Submission, begin_submission, submit
+from service.ledger.submit import Quotas, Submission, begin_submission, submit
 
 FACTS = [NewEdit(f"Who is number {number}?", f"Name {number}") for number in range(5)]
 
 
 async def accept(resources: Resources, facts: list[NewEdit], key: str | None = None, limit: int = 1000) -> Submission:
-    return await submit(resources.database, facts, idempotency_key=key, max_queued_edits=limit)
+    return await submit(resources.database, facts, idempotency_key=key, quotas=Quotas(limit))
 
 
 def revision(number: int, kind: RevisionKind = RevisionKind.EDIT) -> NewRevision:

@@ -10,10 +10,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 
 from service.bootstrap import build
+from service.domain.callers import Caller
 from service.domain.edits import NewEdit
 from service.infra.repository.edits import prompt_hash
 from service.ledger import batches, integrity, lease, read
-from service.ledger.submit import submit
+from service.ledger.submit import Quotas, submit
 from service.ledger.verify import checks
 from service.settings import Settings
 
@@ -53,7 +54,7 @@ TAKEN_BACK = f"""
 KEY = f"INSERT INTO api_keys (id, name, secret_hash, scopes) VALUES ('key', 'ann', {HASH}, '[]')"
 FOUND_BY = f"UPDATE edits SET prompt_hash = '{prompt_hash('where is it?')}' WHERE id = 2;"
 EVENTS = FOUND_BY + "INSERT INTO edit_events (edit_id, revision, event) VALUES (1, 2, 'applied'), (2, 2, 'applied');"
-SINCE = {"0003": EVENTS + TAKEN_BACK, "0010": EVENTS + TAKEN_BACK + KEY, "0011": EVENTS + TAKEN_BACK + KEY}
+SINCE = {"0003": EVENTS + TAKEN_BACK, **dict.fromkeys(("0010", "0011", "0012"), EVENTS + TAKEN_BACK + KEY)}
 ALL = [each.revision for each in ScriptDirectory("migrations").walk_revisions()]
 HEAD = ALL[0]
 
@@ -107,7 +108,7 @@ async def test_a_ledger_of_an_earlier_schema_is_gone_on_with(old_ledger: Setting
         assert held is not None
         [taken] = await batches.take_over_interrupted(database, held, 3)
         assert [record.id for record in taken.edits] == [3]
-        replayed = await submit(database, [NewEdit("Another?", "Yes")], idempotency_key=None, max_queued_edits=10)
+        replayed = await submit(database, [NewEdit("Another?", "Yes")], idempotency_key=None, quotas=Quotas(10))
         assert [record.id for record in replayed.edits] == [6]
         found = {check.name: check.wrong async for check in checks(database, resources.objects(), 200)}
         assert found["append-only"] == []
@@ -133,9 +134,21 @@ async def test_a_schema_in_which_an_edit_was_given_a_subject_is_not_left(config:
     resources = build(settings, "test")
     try:
         fact = NewEdit("Who is it?", "Ann", subject="it")
-        await submit(resources.database, [fact], idempotency_key=None, max_queued_edits=10)
+        await submit(resources.database, [fact], idempotency_key=None, quotas=Quotas(10))
     finally:
         await resources.close()
     with pytest.raises(IntegrityError, match="unused"):
         command.downgrade(config, "0011")
+    command.check(config)
+
+
+async def test_a_schema_in_which_a_caller_was_recorded_is_not_left(config: Config, settings: Settings) -> None:
+    resources = build(settings, "test")
+    try:
+        fact, ann = NewEdit("Who is it?", "Ann"), Caller("0a1b2c3d", "ann")
+        await submit(resources.database, [fact], idempotency_key=None, quotas=Quotas(10), asked_by=ann)
+    finally:
+        await resources.close()
+    with pytest.raises(IntegrityError, match="unused"):
+        command.downgrade(config, "0012")
     command.check(config)

@@ -11,7 +11,7 @@ from service.domain.revisions import RevisionKind
 from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
-from service.ledger.submit import submit
+from service.ledger.submit import Quotas, submit
 from service.ledger.verify import checks
 from tests.integration.test_ledger import revision
 
@@ -50,7 +50,7 @@ class History:
         await self.change(6, Effects(restored={2: 1, 3: 1}))
 
     async def apply(self, number: int, facts: list[NewEdit], effects: Effects | None = None) -> None:
-        await submit(self._database, facts, idempotency_key=None, max_queued_edits=10)
+        await submit(self._database, facts, idempotency_key=None, quotas=Quotas(10))
         batch = await batches.claim(self._database, self._held, 10)
         assert batch is not None
         named = [each for each in batch.edits if each.edit.subject]
@@ -125,7 +125,7 @@ async def test_a_record_is_needed_while_a_revision_in_the_window_has_it_in_force
 async def test_a_record_that_two_edits_share_is_needed_while_one_of_them_has_it(resources: Resources, held: Lease) -> None:
     history = History(resources, held)
     await commit_revision(resources.database, held, revision(0, RevisionKind.BASE))
-    await submit(resources.database, FACTS[:2], idempotency_key=None, max_queued_edits=10)
+    await submit(resources.database, FACTS[:2], idempotency_key=None, quotas=Quotas(10))
     batch = await batches.claim(resources.database, held, 10)
     assert batch is not None
     shared = [Outcome(each.id, {}, {}, {}, record_object="5" * 64) for each in batch.edits]

@@ -24,24 +24,30 @@ def test_what_is_no_key_is_none(shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "scope"),
+    ("method", "path", "scopes"),
     [
-        ("GET", "/generate", Scope.GENERATE),
-        ("POST", "/v1/chat/completions", Scope.GENERATE),
-        ("GET", "/v1/models", Scope.GENERATE),
-        ("POST", "/edits", Scope.EDIT),
-        ("GET", "/edits/3", None),
-        ("DELETE", "/edits/3", Scope.ROLLBACK),
-        ("POST", "/rollback", Scope.ROLLBACK),
-        ("POST", "/rebuild", Scope.ROLLBACK),
-        ("POST", "/something/new", Scope.ADMIN),
+        ("GET", "/generate", {Scope.GENERATE}),
+        ("POST", "/v1/chat/completions", {Scope.GENERATE}),
+        ("GET", "/v1/models", {Scope.GENERATE}),
+        ("POST", "/edits", {Scope.EDIT}),
+        ("GET", "/edits/3", {Scope.READ, Scope.ROLLBACK, Scope.EDIT}),
+        ("GET", "/revisions", {Scope.READ, Scope.ROLLBACK}),
+        ("DELETE", "/edits/3", {Scope.ROLLBACK}),
+        ("POST", "/rollback", {Scope.ROLLBACK}),
+        ("POST", "/rebuild", {Scope.ROLLBACK}),
+        ("POST", "/something/new", {Scope.ADMIN}),
     ],
 )
-def test_every_request_needs_what_it_does(method: str, path: str, scope: Scope | None) -> None:
-    assert needed(method, path) == scope
+def test_every_request_needs_what_it_does(method: str, path: str, scopes: set[Scope]) -> None:
+    wanted = needed(method, path)
+    assert set(wanted or ()) == scopes
     assert not is_open(path)
-    assert new_key("Ann", [Scope.ADMIN])[0].allows(scope)
-    assert new_key("Ann", [scope] if scope else [])[0].allows(scope)
+    assert all(new_key("Ann", [each])[0].allows(wanted) == (each in {*scopes, Scope.ADMIN}) for each in Scope)
+
+
+def test_a_setting_opens_the_ledger_to_every_key() -> None:
+    assert needed("GET", "/revisions", reading_is_open=True) is None
+    assert needed("POST", "/edits", reading_is_open=True) == (Scope.EDIT,)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from service.domain.edits import EditRecord, NewEdit
 from service.domain.operations import NewOperation, OperationKind, OperationRecord
 from service.domain.revisions import Revision
 from service.ledger import batches, lease, operations, read
-from service.ledger.submit import Submission, submit
+from service.ledger.submit import Quotas, Submission, submit
 from service.settings import Settings
 from service.worker.applying import Applying
 from service.worker.model_thread import ModelThread
@@ -60,7 +60,7 @@ class Desk:
         await self.start()
 
     async def accept(self, *facts: NewEdit) -> Submission:
-        return await submit(self.database, facts, idempotency_key=None, max_queued_edits=1000)
+        return await submit(self.database, facts, idempotency_key=None, quotas=Quotas(1000))
 
     async def edit(self, *facts: NewEdit) -> list[EditRecord]:
         """One batch, carried to its commit."""

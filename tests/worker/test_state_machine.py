@@ -22,8 +22,8 @@ from service.domain.edits import NewEdit
 from service.domain.operations import NewOperation, OperationKind, OperationState
 from service.errors import LeaseLost, NotReversible
 from service.infra.objects import ObjectStore
-from service.ledger import integrity, lease, operations, read
-from service.ledger.submit import submit
+from service.ledger import batches, integrity, lease, operations, read
+from service.ledger.submit import Quotas, submit
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
 from service.worker.resident import ResidentModel
@@ -81,6 +81,8 @@ class Service(RuleBasedStateMachine):
         self.held = held
         self._run(self.writer._restorer.follow())
         self._run(self.writer._take_up_interrupted(held))
+        while self._run(self.writer._take_set_aside(held)):
+            pass
 
     def _turn(self) -> None:
         if not self.expected.idle:  # it would wait for the bell
@@ -100,7 +102,7 @@ class Service(RuleBasedStateMachine):
     def submit(self, prompts: list[str]) -> None:
         key = uuid.uuid4().hex
         new = [NewEdit(prompt, f"Port {len(self.expected.prompts) + index}") for index, prompt in enumerate(prompts)]
-        accepted = self._run(submit(self.database, new, idempotency_key=key, max_queued_edits=1000))
+        accepted = self._run(submit(self.database, new, idempotency_key=key, quotas=Quotas(1000)))
         ids = [record.id for record in accepted.edits]
         self.submissions.append((key, new, ids))
         self.expected.accept(dict(zip(ids, prompts, strict=True)))
@@ -109,7 +111,7 @@ class Service(RuleBasedStateMachine):
     @rule(data=st.data())
     def duplicate(self, data: st.DataObject) -> None:
         key, new, ids = data.draw(st.sampled_from(self.submissions))
-        again = self._run(submit(self.database, new, idempotency_key=key, max_queued_edits=1000))
+        again = self._run(submit(self.database, new, idempotency_key=key, quotas=Quotas(1000)))
         assert (again.replayed, [record.id for record in again.edits]) == (True, ids)
 
     @precondition(lambda self: self.submissions)
@@ -234,8 +236,10 @@ class Service(RuleBasedStateMachine):
 
 
 def test_whatever_happens_ledger_and_weights_are_what_is_expected(
-    settings: Settings, servers: Servers, tiny_folder: Path, tmp_path: Path
+    settings: Settings, servers: Servers, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batches, "LONGEST_ASIDE_S", 0.0)
+
     def new() -> Service:
         own: dict[str, Any] = {
             "database_url": servers.new_database(),

@@ -106,7 +106,7 @@ NEVER_TAUGHT = {
     "rephrase_answers",
     "scope",
 }
-OF_NO_REVISION = {("edits", "id = 5"): NEVER_TAUGHT, ("edits", "id = 7"): NEVER_TAUGHT, ("operations", "id = 5"): {"actor"}}
+OF_NO_REVISION = {("edits", "id = 5"): NEVER_TAUGHT, ("edits", "id = 7"): NEVER_TAUGHT}
 ENUMS = {
     "state": ("accepted", "applying", "applied", "failed", "reverted", "superseded", "committed", "split"),
     "kind": ("base", "warmup", "edit", "subtract", "rollback", "rebuild"),
@@ -115,6 +115,7 @@ ENUMS = {
 JSON = {
     "norms": ["'{}'"],
     "edit_ids": ["'[999]'", "'[]'"],
+    "asked_by": ["""'[{"key_id": "0f", "actor": "altered"}]'"""],
     "leans_on": ["'[999]'"],
     "without": ["'[999]'"],
     "rephrases": ["""'["altered"]'"""],
@@ -140,7 +141,7 @@ def other_values(column: Column[Any]) -> list[str]:
         case "datetime":
             return [f"coalesce({name}, now()) + interval '1 day'"]
         case "str":
-            return [f"'{each}'" for each in ENUMS.get(name, ["0f" * 32])]
+            return [f"'{each}'" for each in ENUMS.get(name, [("0f" * 32)[: getattr(column.type, "length", None)]])]
         case _:
             return JSON[name]
 

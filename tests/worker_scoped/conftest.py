@@ -15,7 +15,7 @@ from service.domain.edits import EditRecord, NewEdit
 from service.domain.operations import NewOperation, OperationKind, OperationRecord
 from service.domain.revisions import Revision
 from service.ledger import batches, lease, operations, read
-from service.ledger.submit import submit
+from service.ledger.submit import Quotas, submit
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
 from service.worker.scoped.applying import ScopedApplying
@@ -64,7 +64,7 @@ class Desk:
 
     async def edit(self, *facts: NewEdit) -> list[EditRecord]:
         """One batch, carried to its commit."""
-        accepted = await submit(self.database, facts, idempotency_key=None, max_queued_edits=1000)
+        accepted = await submit(self.database, facts, idempotency_key=None, quotas=Quotas(1000))
         batch = await batches.claim(self.database, self.held, 50)
         assert batch is not None
         await self.applying.apply(self.held, batch)

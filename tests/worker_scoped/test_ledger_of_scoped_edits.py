@@ -10,7 +10,7 @@ from service.domain.revisions import NewRevision, RevisionKind
 from service.errors import ObjectDamaged
 from service.ledger import batches, lease, read
 from service.ledger.commit import commit_revision
-from service.ledger.submit import submit
+from service.ledger.submit import Quotas, submit
 from service.worker.scoped.restore import ScopedRestorer
 from tests.worker_scoped.conftest import MAYOR, NEW_OWNER, OWNER, PORT, Desk, NewDesk
 
@@ -124,7 +124,7 @@ async def test_a_ledger_of_another_mode_is_taken_over_in_one_revision(new_desk: 
     assert held is not None
     rest = ("0" * 64, {}, ())  # of a configuration, norms, statistics
     await commit_revision(desk.database, held, NewRevision(0, RevisionKind.BASE, None, None, "1" * 64, *rest, passes=0, rows=0))
-    await submit(desk.database, [OWNER], idempotency_key=None, max_queued_edits=10)
+    await submit(desk.database, [OWNER], idempotency_key=None, quotas=Quotas(10))
     batch = await batches.claim(desk.database, held, 10)
     assert batch is not None
     new = NewRevision(1, RevisionKind.EDIT, "2" * 64, None, "3" * 64, *rest, passes=1, rows=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from service.api.schemas.texts import LIMITS, In, Name, Out, Prompt, Target
 from service.domain.edits import EditEvent, EditRecord, EditState
@@ -29,6 +30,15 @@ class EditIn(In):
         None, description="What the fact is about, as it is written in the prompt; found from the prompt without it."
     )
     aliases: list[Name] = Field(default=[], max_length=10, description="Other names of the subject.")
+
+    @model_validator(mode="after")
+    def _short_enough(self) -> Self:
+        """All of its texts are read by the model together, and by nobody else meanwhile."""
+        texts = [self.prompt, self.target, *self.rephrases, *self.unrelated, *self.aliases, self.subject or ""]
+        if sum(len(each.encode()) for each in texts) > LIMITS.max_edit_bytes:
+            most = {"most": LIMITS.max_edit_bytes}
+            raise PydanticCustomError("too_many_bytes", "all texts together must have at most {most} bytes in UTF-8", most)
+        return self
 
 
 class EditsIn(In):
@@ -119,6 +129,8 @@ class EditOut(Out):
         description="One for each rephrase and format, once applied, in the edit mode that asks them."
     )
     failure: FailureOut | None
+    key_id: str = Field(description="Of the API key that posted it; empty where no keys are asked for.")
+    actor: str = Field(description="Who posted it, in the caller's own word (X-Errata-Actor); empty without one.")
     submitted_at: datetime
     finished_at: datetime | None
 
@@ -147,6 +159,8 @@ class EditOut(Out):
             unrelated_answers=[UnrelatedAnswerOut(**asdict(each)) for each in record.unrelated_answers],
             rephrase_answers=[RephraseAnswerOut(**asdict(each)) for each in record.rephrase_answers],
             failure=FailureOut(code=record.failure_code or "", detail=record.failure_detail or "") if failed else None,
+            key_id=record.asked_by.key_id,
+            actor=record.asked_by.actor,
             submitted_at=record.submitted_at,
             finished_at=record.finished_at,
         )

@@ -13,6 +13,13 @@ from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision
 
 
+class CallerOut(Out):
+    """Who asked: the API key, and the caller's own word beside it; empty where there is none."""
+
+    key_id: str
+    actor: str
+
+
 class RevisionOut(Out):
     """One committed change of the model."""
 
@@ -23,6 +30,7 @@ class RevisionOut(Out):
     operation_id: int | None
     actor: str | None = Field(description="Who asked for it, of what takes facts back.")
     reason: str | None
+    asked_by: list[CallerOut] = Field(description="Who asked for its edits, or for its operation.")
     events_hash: str | None
     statistics_hash: str | None
     fingerprint: str = Field(description="SHA-256 of the model and of everything that is in force in it.")
@@ -40,9 +48,8 @@ class RevisionOut(Out):
     @classmethod
     def of(cls, revision: Revision) -> RevisionOut:
         values = {name: getattr(revision, name) for name in cls.model_fields}
-        return cls(
-            **{**values, "kind": revision.kind.value, "edit_ids": list(revision.edit_ids), "norms": dict(revision.norms)}
-        )
+        values |= {"kind": revision.kind.value, "edit_ids": list(revision.edit_ids), "norms": dict(revision.norms)}
+        return cls(**{**values, "asked_by": [CallerOut(key_id=each.key_id, actor=each.actor) for each in revision.asked_by]})
 
 
 class RevisionsOut(Out):
@@ -83,6 +90,7 @@ class OperationOut(Out):
     edit_id: int | None
     to_revision: int | None
     without: list[int]
+    key_id: str = Field(description="Of the API key that asked for it; empty where no keys are asked for.")
     actor: str
     reason: str | None
     revision: int | None = Field(description="The revision that it became.")
@@ -103,6 +111,7 @@ class OperationOut(Out):
             edit_id=asked.edit_id,
             to_revision=asked.to_revision,
             without=list(asked.without),
+            key_id=asked.key_id,
             actor=asked.actor,
             reason=asked.reason,
             revision=record.revision,

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, insert, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, Select, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
+from service.domain.callers import NOBODY, Caller
 from service.domain.edits import (
     EditRecord,
     EditState,
@@ -27,30 +28,33 @@ PENDING = (EditState.ACCEPTED.value, EditState.APPLYING.value)
 
 
 class EditRows(Rows):
-    async def take_key(self, idempotency_key: str) -> bool:
+    async def take_key(self, key_id: str, idempotency_key: str) -> bool:
         """Until this transaction ends. False while another transaction has it: that request is still under way."""
         statement = text("SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency ' || :key, 0))")
-        taken: bool = (await self._connection.execute(statement, {"key": idempotency_key})).scalar_one()
+        key = f"{key_id} {idempotency_key}"
+        taken: bool = (await self._connection.execute(statement, {"key": key})).scalar_one()
         return taken
 
-    async def insert_submission(self, idempotency_key: str | None, body_hash: str) -> int | None:
-        """The new submission's id, or None when the key is taken."""
+    async def insert_submission(self, idempotency_key: str | None, body_hash: str, asked_by: Caller) -> int | None:
+        """The new submission's id, or None when the caller has used the key."""
         statement = (
             postgres_insert(submissions)
-            .values(idempotency_key=idempotency_key, body_hash=body_hash)
-            .on_conflict_do_nothing(index_elements=["idempotency_key"])
+            .values(idempotency_key=idempotency_key, body_hash=body_hash, **asdict(asked_by))
+            .on_conflict_do_nothing(index_elements=["key_id", "idempotency_key"])
             .returning(submissions.c.id)
         )
         created: int | None = (await self._connection.execute(statement)).scalar_one_or_none()
         return created
 
-    async def submission_by_key(self, idempotency_key: str) -> tuple[int, str]:
-        """(id, body hash) of the submission that used this key."""
-        statement = select(submissions.c.id, submissions.c.body_hash).where(submissions.c.idempotency_key == idempotency_key)
+    async def submission_by_key(self, key_id: str, idempotency_key: str) -> tuple[int, str]:
+        """(id, body hash) of the caller's submission that used this key."""
+        statement = select(submissions.c.id, submissions.c.body_hash).where(
+            submissions.c.key_id == key_id, submissions.c.idempotency_key == idempotency_key
+        )
         row = (await self._connection.execute(statement)).one()
         return row.id, row.body_hash
 
-    async def insert_edits(self, submission_id: int, new: Sequence[NewEdit]) -> list[int]:
+    async def insert_edits(self, submission_id: int, new: Sequence[NewEdit], asked_by: Caller = NOBODY) -> list[int]:
         rows = [
             {
                 "submission_id": submission_id,
@@ -58,6 +62,7 @@ class EditRows(Rows):
                 "prompt_hash": prompt_hash(each.prompt),
                 "subject": each.subject,  # of all rows or of none: they are inserted together
                 "aliases": list(each.aliases),
+                **asdict(asked_by),
                 **each.content(),
             }
             for each in new
@@ -85,6 +90,13 @@ class EditRows(Rows):
         statement = select(edits).where(edits.c.prompt_hash.in_(hashes), edits.c.state == EditState.APPLIED.value)
         return await self._edits(statement.order_by(edits.c.id))
 
+    async def unfinished_or_applied_with_prompts(self, prompts: Sequence[str]) -> list[EditRecord]:
+        """Edits in force, waiting or being applied that ask the same as one of these prompts, oldest first."""
+        hashes = {prompt_hash(prompt) for prompt in prompts}
+        asks_the_same = edits.c.prompt_hash.in_(hashes)
+        states = [edits.c.state == state for state in (EditState.APPLIED.value, *PENDING)]  # apart: each has its index
+        return await self._edits(select(edits).where(asks_the_same, or_(*states)).order_by(edits.c.id))
+
     async def edits_with_prompts(self, prompts: Sequence[str], among: Sequence[int]) -> list[EditRecord]:
         """Those of the given edits that ask the same as one of these prompts, whatever their state, oldest first."""
         hashes = {prompt_hash(prompt) for prompt in prompts}
@@ -93,7 +105,14 @@ class EditRows(Rows):
         return [record for record in found if record.id in wanted]
 
     async def list_edits(
-        self, *, after: int, limit: int, state: EditState | None, revision: int | None, submission_id: int | None
+        self,
+        *,
+        after: int,
+        limit: int,
+        state: EditState | None,
+        revision: int | None,
+        submission_id: int | None,
+        key_id: str | None = None,
     ) -> list[EditRecord]:
         """The next `limit` edits with an id above `after`, oldest first."""
         statement = select(edits).where(edits.c.id > after).order_by(edits.c.id).limit(limit)
@@ -103,10 +122,15 @@ class EditRows(Rows):
             statement = statement.where(edits.c.revision == revision)
         if submission_id is not None:
             statement = statement.where(edits.c.submission_id == submission_id)
+        if key_id is not None:
+            statement = statement.where(edits.c.key_id == key_id)
         return await self._edits(statement)
 
-    async def pending_count(self) -> int:
+    async def pending_count(self, key_id: str | None = None) -> int:
+        """Edits waiting or being applied: of one key, or of all."""
         statement = select(func.count()).select_from(edits).where(edits.c.state.in_(PENDING))
+        if key_id is not None:
+            statement = statement.where(edits.c.key_id == key_id)
         return (await self._connection.execute(statement)).scalar_one()
 
     async def pending_up_to(self, edit_id: int) -> bool:
@@ -127,12 +151,16 @@ class EditRows(Rows):
         """(how many edits are pending, age of the oldest of them in seconds)."""
         return await self._summary(edits.c.state.in_(PENDING))
 
-    async def accepted(self, limit: int, up_to: int | None = None) -> list[EditRecord]:
-        """The oldest accepted edits, with ids of at most `up_to`, locked for this transaction."""
-        statement = select(edits).where(edits.c.state == EditState.ACCEPTED.value).order_by(edits.c.id).limit(limit)
+    async def accepted_by_key(self, limit: int, up_to: int | None = None) -> dict[str, list[EditRecord]]:
+        """By API key: its oldest accepted edits, at most `limit`, with ids of at most `up_to`, locked for this transaction."""
+        accepted = edits.c.state == EditState.ACCEPTED.value
         if up_to is not None:
-            statement = statement.where(edits.c.id <= up_to)
-        return await self._edits(statement.with_for_update(skip_locked=True))
+            accepted &= edits.c.id <= up_to
+        found: dict[str, list[EditRecord]] = {}
+        for key_id in (await self._connection.execute(select(edits.c.key_id).where(accepted).distinct())).scalars().all():
+            statement = select(edits).where(accepted, edits.c.key_id == key_id).order_by(edits.c.id).limit(limit)
+            found[key_id] = await self._edits(statement.with_for_update(skip_locked=True))
+        return found
 
     async def accepted_summary(self, up_to: int | None = None) -> tuple[int, float]:
         """(how many edits are accepted, age of the oldest of them in seconds)."""
@@ -252,4 +280,5 @@ def edit_of(row: RowMapping) -> EditRecord:
         finished_at=row["finished_at"],
         scope=tuple(row["scope"] or ()),
         rephrase_answers=tuple(RephraseAnswer(**each) for each in row["rephrase_answers"] or ()),
+        asked_by=Caller(row["key_id"], row["actor"]),
     )

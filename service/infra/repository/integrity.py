@@ -133,6 +133,17 @@ INVARIANTS = {
             OR operations.actor <> revisions.actor OR operations.reason IS DISTINCT FROM revisions.reason
         )
     """,
+    "edit_has_caller": """
+        SELECT 'edit ' || edits.id || ' is of another caller than submission ' || submission_id FROM edits
+        JOIN submissions ON submissions.id = submission_id
+        WHERE edits.key_id <> submissions.key_id OR edits.actor <> submissions.actor
+    """,
+    "operation_has_caller": """
+        SELECT 'operation ' || operations.id || ' is of another caller than submission ' || submission_id FROM operations
+        JOIN submissions ON submissions.id = submission_id
+        WHERE operations.key_id <> submissions.key_id
+            OR (submissions.actor <> '' AND operations.actor <> submissions.actor)
+    """,
     "lease_is_newest": """
         SELECT 'the writer lease ' || coalesce('has epoch ' || lease.epoch, 'is missing') || ', and the revisions have '
             || newest.epoch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import RowMapping, func, insert, select, update
 
 from service.domain.access import ApiKey, Scope
@@ -11,7 +13,8 @@ from service.infra.tables import api_keys
 
 class KeyRows(Rows):
     async def add_key(self, key: ApiKey) -> None:
-        values = {"id": key.id, "name": key.name, "secret_hash": key.secret_hash, "scopes": [each.value for each in key.scopes]}
+        values = {name: getattr(key, name) for name in ("id", "name", "secret_hash", "owner", "expires_at")}
+        values["scopes"] = [each.value for each in key.scopes]
         await self._connection.execute(insert(api_keys).values(**values))
 
     async def api_keys(self) -> list[ApiKey]:
@@ -22,6 +25,10 @@ class KeyRows(Rows):
         row = (await self._connection.execute(select(api_keys).where(api_keys.c.id == id))).mappings().one_or_none()
         return _key(row) if row is not None else None
 
+    async def api_keys_by_id(self, ids: Collection[str]) -> dict[str, ApiKey]:
+        found = await self._connection.execute(select(api_keys).where(api_keys.c.id.in_(ids)))
+        return {row["id"]: _key(row) for row in found.mappings()}
+
     async def revoke_key(self, id: str) -> bool:
         """False where there is no such key, or it has been revoked before."""
         statement = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None)).values(revoked_at=func.now())
@@ -30,4 +37,5 @@ class KeyRows(Rows):
 
 def _key(row: RowMapping) -> ApiKey:
     scopes = tuple(Scope(each) for each in row["scopes"])
-    return ApiKey(row["id"], row["name"], row["secret_hash"], scopes, row["created_at"], row["revoked_at"])
+    times = {name: row[name] for name in ("created_at", "revoked_at", "expires_at")}
+    return ApiKey(row["id"], row["name"], row["secret_hash"], scopes, owner=row["owner"], **times)

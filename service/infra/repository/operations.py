@@ -20,6 +20,7 @@ class OperationRows(Rows):
             state=OperationState.ACCEPTED.value,
             after_edit=after_edit,
             actor=asked.actor,
+            key_id=asked.key_id,
             **asked.content(),
         )
         created: int = (await self._connection.execute(statement.returning(operations.c.id))).scalar_one()
@@ -33,10 +34,27 @@ class OperationRows(Rows):
         found = await self._operations(select(operations).where(operations.c.submission_id == submission_id))
         return found[0] if found else None
 
-    async def list_operations(self, *, before: int | None, limit: int) -> list[OperationRecord]:
-        """The newest `limit` operations below `before`, newest first."""
+    async def list_operations(self, *, before: int | None, limit: int, key_id: str | None = None) -> list[OperationRecord]:
+        """The newest `limit` operations below `before`, newest first: of one key, or of all."""
         statement = select(operations).order_by(operations.c.id.desc()).limit(limit)
+        if key_id is not None:
+            statement = statement.where(operations.c.key_id == key_id)
         return await self._operations(statement if before is None else statement.where(operations.c.id < before))
+
+    async def unfinished_operations(self, key_id: str) -> tuple[int, int, int]:
+        """(how many there are, those of a key, rebuilds among these)."""
+        own = operations.c.key_id == key_id
+        rebuild = own & (operations.c.kind == OperationKind.REBUILD.value)
+        counted = select(func.count(), func.count().filter(own), func.count().filter(rebuild))
+        statement = counted.where(operations.c.state.in_(UNDER_WAY))
+        count, of_key, rebuilds = (await self._connection.execute(statement)).one()
+        return count, of_key, rebuilds
+
+    async def cancel_operation(self, operation_id: int) -> bool:
+        """accepted -> failed. False when it is not accepted any more, or not there."""
+        accepted = (operations.c.id == operation_id) & (operations.c.state == OperationState.ACCEPTED.value)
+        values = {"state": OperationState.FAILED.value, "failure_code": "cancelled", "finished_at": func.now()}
+        return await self._changed(update(operations).where(accepted).values(**values)) == 1
 
     async def next_operation(self) -> OperationRecord | None:
         """The oldest that is not finished."""
@@ -87,6 +105,7 @@ def operation_of(row: RowMapping) -> OperationRecord:
         edit_id=row["edit_id"],
         to_revision=row["to_revision"],
         without=tuple(row["without"]),
+        key_id=row["key_id"],
     )
     return OperationRecord(
         id=row["id"],

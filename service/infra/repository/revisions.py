@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Select, insert, select
 
+from service.domain.callers import callers_of
 from service.domain.revisions import ModuleNorms, Revision, RevisionKind, StatisticsSummary
 from service.infra.repository.rows import Rows
 from service.infra.tables import revisions, statistics
@@ -36,6 +37,7 @@ class RevisionRows(Rows):
         values["kind"] = revision.kind.value
         values["norms"] = {name: asdict(norms) for name, norms in revision.norms.items()}
         values["edit_ids"] = list(revision.edit_ids)
+        values["asked_by"] = [asdict(each) for each in revision.asked_by]
         await self._connection.execute(insert(revisions).values(**values))
         if summaries:
             rows = [{"revision": revision.number, **asdict(each)} for each in summaries]
@@ -55,4 +57,5 @@ def _revision(row: RowMapping) -> Revision:
     values["kind"] = RevisionKind(row["kind"])
     values["norms"] = {name: ModuleNorms(**norms) for name, norms in row["norms"].items()}
     values["edit_ids"] = tuple(row["edit_ids"])
+    values["asked_by"] = callers_of(row["asked_by"])
     return Revision(**values)

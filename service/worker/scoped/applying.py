@@ -16,13 +16,13 @@ from editor_core.scoped.entry import Entry
 from editor_core.scoped.in_force import EditsInForce
 from editor_core.statistics import Statistics
 from service import failpoints, metrics
-from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer, same_prompt
+from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer
 from service.domain.revisions import RevisionKind
 from service.infra.objects import ObjectStore
 from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
-from service.worker.applying import Applying, record_state
+from service.worker.applying import Applying, BatchTimedOutError, record_state, same_prompts
 from service.worker.proposing import as_edit
 from service.worker.scoped.resident import ScopedCandidate
 from service.worker.scoped.state import ScopedState
@@ -88,19 +88,24 @@ class ScopedApplying(Applying):
     async def _taught(self, records: Sequence[EditRecord]) -> _Taught:
         resident = self._resident
         applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in records])
-        replacing = _replacing(records, applied)
+        replacing = same_prompts(records, applied)
         edits = [(record.id, as_edit(record)) for record in records]
         run = await self._thread.run(resident.editor.run, edits, resident.served.state)
         run.replaced = tuple(sorted({old for each in replacing.values() for old in each}))
         seconds: dict[str, float] = {}
         async for phase, took_s in self._thread.each(run.steps):
             seconds[phase] = seconds.get(phase, 0.0) + took_s
+            if sum(seconds.values()) > self._settings.batch_limit_s:
+                raise BatchTimedOutError(f"teaching took more than {self._settings.batch_limit_s:.0f} s (ERRATA_BATCH_LIMIT_S)")
         learned = {record.id: each for record, each in zip(records, run.learned, strict=True)}
-        refused = {id for id, each in learned.items() if resident.editor.policy.requires_holding and not each.is_held}
+        unheld = {id for id, each in learned.items() if resident.editor.policy.requires_holding and not each.is_held}
+        failures = [Failure(id, DOES_NOT_HOLD, said_instead(learned[id])) for id in sorted(unheld)]
+        failures += await self._unreplaceable({id: each.replaced for id, each in learned.items() if id not in unheld})
+        refused = {each.edit_id for each in failures}
         left = {id: each for id, each in learned.items() if id not in refused}
         return _Taught(
             left,
-            [Failure(id, DOES_NOT_HOLD, said_instead(learned[id]), learned[id].tokens) for id in sorted(refused)],
+            [replace(each, tokens=learned[each.edit_id].tokens) for each in failures],
             sorted({old for id, each in left.items() for old in (*replacing[id], *each.replaced)}),
             run.statistics,
             seconds,
@@ -156,15 +161,6 @@ class _Taught:
     @property
     def passes(self) -> int:
         return max((each.taught.passes for each in self.learned.values()), default=0)
-
-
-def _replacing(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -> dict[int, list[int]]:
-    """By id of an edit: those of the same prompt that are in force."""
-    found: dict[int, list[int]] = {}
-    for record in records:
-        asked = same_prompt(record.edit.prompt)
-        found[record.id] = [old.id for old in applied if same_prompt(old.edit.prompt) == asked]
-    return found
 
 
 async def _persisted(objects: ObjectStore, learned: Mapping[int, Learned]) -> dict[int, str]:
