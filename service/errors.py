@@ -13,6 +13,7 @@ ErrataError
 ├── RateLimited             429      more requests than the rate allows
 ├── TooManyAtOnce           429      a key has too many questions under way
 ├── ModelNotReady           503      no worker has the model in memory yet
+├── AnswerLost              503      the worker that had the question has gone, or Redis lost the answer
 ├── GenerationTimeout       504      a worker took the question and did not answer in time
 ├── RevisionNotReached      409      min_revision is beyond what any worker serves
 ├── StorageUnavailable      503      Postgres or Redis does not answer; ObjectsUnavailable: the object store
@@ -113,6 +114,13 @@ class ModelNotReady(ErrataError):
     code = "model_not_ready"
     status = 503
     title = "No worker has the model ready"
+
+
+class AnswerLost(ErrataError):
+    code = "answer_lost"
+    status = 503
+    title = "The answer has been lost"
+    was_alone = False  # whether its worker is known to have had no other question
 
 
 class GenerationTimeout(ErrataError):

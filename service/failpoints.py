@@ -1,4 +1,4 @@
-"""Named points of an edit's life at which a test can make this process die, stop, wait or fail.
+"""Named points of an edit's or a question's life at which a test can make this process die, stop, wait or fail.
 
 ERRATA_FAILPOINTS="commit.before=kill, writer.claimed=pause:3s, writer.begun[some words]=kill" switches them on when the process
 starts; without it a point costs one look into an empty mapping. Words in brackets: only where what is being done has them.
@@ -30,6 +30,7 @@ POINTS = (
     "checkpoint.before",
     "prune.before",
     "restore.step",
+    "question.begun",
 )
 _ONE = re.compile(r"(?P<point>[\w.]+)(?:\[(?P<words>[^\]]*)\])?=(?P<action>kill|stop|error|pause):?(?P<seconds>[\d.]*)s?")
 

@@ -17,6 +17,9 @@ HTTP_SECONDS = Histogram("errata_http_request_duration_seconds", "Time to answer
 REQUESTS_REFUSED = Counter("errata_requests_refused_total", "Requests turned away, by the code they were told.", ["reason"])
 RATES_NOT_SHARED = Gauge("errata_rates_not_shared", "1 while Redis is away and this process counts rates for itself.")
 OPEN_QUESTIONS = Gauge("errata_open_questions", "Questions whose answers this api process waits for.")
+QUESTIONS_LOST = Counter(
+    "errata_questions_lost_total", "Questions whose worker has gone or that Redis lost: asked_again, or told.", ["outcome"]
+)
 EDITS_ACCEPTED = Counter("errata_edits_accepted_total", "Edits committed to the ledger as accepted.")
 
 # The queue, as the ledger has it

@@ -1,4 +1,7 @@
-"""Asking a worker and hearing its answer: one reader of this process's reply stream serves all who wait."""
+"""Asking a worker and hearing its answer: one reader of this process's reply stream serves all who wait.
+
+A question whose worker has gone is asked again, where nothing of its answer has been told.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,18 @@ import structlog
 from redis.exceptions import RedisError
 
 from service import metrics
+from service.api.watch import Asked, Watch
 from service.domain.messages import GenerateReply, GenerateRequest
-from service.errors import ErrataError, GenerationTimeout, InvalidInput, ModelNotReady, QueueFull, RevisionNotReached
+from service.errors import (
+    AnswerLost,
+    ErrataError,
+    GenerationTimeout,
+    InvalidInput,
+    ModelNotReady,
+    QueueFull,
+    RevisionNotReached,
+)
+from service.infra.listening import keep_running
 from service.infra.postgres import Database
 from service.infra.streams import GenerationChannel, Presence
 from service.ledger import read
@@ -23,6 +36,7 @@ log = structlog.get_logger()
 BLOCK_MS = 5000
 GRACE_S = 0.5  # after the deadline, for the worker's own word on it
 SLOW_S = 30.0  # beyond the deadline, for a client to take what is there
+MOST_TRIES = 3  # of a question that loses its worker: as it came, with those that were lost with it, alone
 READY_FOR_S = 1.0  # how long it is believed that a worker is ready
 _ERRORS: dict[str, type[ErrataError]] = {
     "prompt_too_long": InvalidInput,
@@ -70,9 +84,12 @@ class Questions:
         self._timeout_s, self._max_waiting = timeout_s, max_waiting
         self.at_once = at_once  # of one request's questions
         self._api_id = uuid.uuid4().hex
-        self._waiting: dict[str, asyncio.Queue[GenerateReply]] = {}
+        self._asked: dict[str, Asked] = {}  # by the id of a question in the stream
+        self.open = 0  # questions, those that wait for their turn to be asked again among them
+        self._one_at_a_time = asyncio.Lock()
+        self.watch = Watch(channel, presence, self._asked)
         self._known_until, self._models, self._served = 0.0, list[str](), 0
-        metrics.OPEN_QUESTIONS.set_function(lambda: len(self._waiting))
+        metrics.OPEN_QUESTIONS.set_function(lambda: self.open)
 
     @property
     def longest_s(self) -> float:
@@ -86,9 +103,9 @@ class Questions:
             try:
                 for entry, reply in await self._channel.replies(self._api_id, after, BLOCK_MS):
                     after = entry
-                    waiting = self._waiting.get(reply.id)
-                    if waiting is not None:
-                        waiting.put_nowait(reply)
+                    asked = self._asked.get(reply.id)
+                    if asked is not None:  # else it comes from a worker that was given up, or its asker has gone
+                        asked.hear(reply)
             except RedisError as error:
                 log.warning("answers cannot be read", detail=str(error))
                 await asyncio.sleep(0.5)
@@ -116,40 +133,80 @@ class Questions:
                 raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
 
     def _check_room(self, count: int) -> None:
-        if len(self._waiting) + count > self._max_waiting:
-            raise QueueFull(
-                f"{len(self._waiting)} questions are waiting for an answer", code="too_many_questions", retry_after_s=2
-            )
+        if self.open + count > self._max_waiting:
+            raise QueueFull(f"{self.open} questions are waiting for an answer", code="too_many_questions", retry_after_s=2)
 
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.
 
-        Raises GenerationTimeout, RevisionNotReached, InvalidInput, QueueFull or StorageUnavailable.
+        Raises GenerationTimeout, AnswerLost, ModelNotReady, RevisionNotReached, InvalidInput, QueueFull or StorageUnavailable.
         """
         self._check_room(1)  # once more: others may have been admitted in the same moment
+        self.open += 1
+        until, losses, told = time.monotonic() + self._timeout_s, 0, False
+        try:
+            while True:
+                try:
+                    async with (
+                        self._turn(losses, until),
+                        contextlib.aclosing(self._replies(question, until, stream)) as replies,
+                    ):
+                        async for reply in replies:
+                            told = True
+                            yield reply
+                    return
+                except AnswerLost as error:
+                    losses += 1
+                    is_last = told or losses == MOST_TRIES or (losses > 1 and error.was_alone)
+                    _note(error, "told" if is_last else "asked_again")
+                    if is_last:
+                        raise
+        finally:
+            self.open -= 1
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, losses: int, until: float) -> AsyncIterator[None]:
+        """Questions that were lost twice in company are asked one at a time: the one that ends workers takes no more along."""
+        async with contextlib.AsyncExitStack() as turn:
+            if losses > 1:
+                async with self._patience(until):
+                    await turn.enter_async_context(self._one_at_a_time)
+            yield
+
+    async def _replies(self, question: Question, until: float, stream: bool) -> AsyncGenerator[GenerateReply]:
+        """Ask once, as a question of its own: what is said to an earlier try of it is not heard."""
         now = time.time()
         values = {name: getattr(question, name) for name in Question.__slots__}
+        deadline = now + max(until - time.monotonic(), 0)
         request = GenerateRequest(
-            id=uuid.uuid4().hex, reply_to=self._api_id, sent_at=now, deadline=now + self._timeout_s, stream=stream, **values
+            id=uuid.uuid4().hex, reply_to=self._api_id, sent_at=now, deadline=deadline, stream=stream, **values
         )
-        heard = self._waiting[request.id] = asyncio.Queue()
+        asked = self._asked[request.id] = Asked()
         ended = False
         try:
-            await self._channel.ask(request)
+            asked.entry = await self._channel.ask(request)
             while not ended:
-                try:  # not wait_for, which before Python 3.12 loses a cancellation that comes together with a reply
-                    async with asyncio.timeout(max(request.deadline - time.time(), 0) + GRACE_S):
-                        reply = await heard.get()
-                except TimeoutError:
-                    raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
+                async with self._patience(until):
+                    reply = await asked.heard.get()
+                if isinstance(reply, ErrataError):
+                    raise reply
                 ended = reply.last
                 if reply.error_code:
                     raise _ERRORS.get(reply.error_code, ErrataError)(reply.error_detail, code=reply.error_code)
                 yield reply
         finally:
-            del self._waiting[request.id]
+            del self._asked[request.id]
             if not ended:
-                await asyncio.shield(self._channel.cancel(request.id))
+                await asyncio.shield(self._channel.withdraw(request.id, asked.entry))
+
+    @contextlib.asynccontextmanager
+    async def _patience(self, until: float) -> AsyncIterator[None]:
+        """Raises GenerationTimeout soon after `until`."""
+        try:  # not wait_for, which before Python 3.12 loses a cancellation that comes together with a reply
+            async with asyncio.timeout(max(until - time.monotonic(), 0) + GRACE_S):
+                yield
+        except TimeoutError:
+            raise GenerationTimeout(f"no answer within {self._timeout_s:.0f} s", retry_after_s=5) from None
 
     async def ask(self, question: Question) -> GenerateReply:
         """The whole answer. Raises what `stream` raises."""
@@ -157,10 +214,19 @@ class Questions:
             return await anext(replies)
 
 
+def _note(error: AnswerLost, outcome: str) -> None:
+    metrics.QUESTIONS_LOST.labels(outcome).inc()
+    log.warning("a question was lost", code=error.code, detail=error.detail, outcome=outcome)
+
+
 @contextlib.asynccontextmanager
 async def listening(questions: Questions) -> AsyncIterator[None]:
-    task = asyncio.create_task(questions.listen())
+    tasks = [
+        asyncio.create_task(keep_running("listening for answers", questions.listen)),
+        asyncio.create_task(keep_running("looking after questions", questions.watch.run)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
+        for task in tasks:
+            task.cancel()

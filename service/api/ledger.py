@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -53,5 +52,5 @@ async def stats(here: Here) -> StatsOut:
         statistics=list(found.statistics),
         layers=dict(head.norms) if head else {},
         writer=WriterOut(holder=found.lease[0], epoch=found.lease[1], lease_running=found.lease[2]) if found.lease else None,
-        workers=[WorkerOut(**asdict(worker)) for worker in workers],
+        workers=[WorkerOut.model_validate(worker, from_attributes=True) for worker in workers],
     )

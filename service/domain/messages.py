@@ -102,7 +102,10 @@ class GenerateReply(_Message):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus(_Message):
-    """How a worker is doing: state is "starting", "ready" or "draining"; detail is for people."""
+    """How a worker is doing: state is "starting", "ready" or "draining"; detail is for people.
+
+    consumer  as which it takes questions, another one each time it starts; empty: its name
+    """
 
     name: str
     pid: int
@@ -114,3 +117,4 @@ class WorkerStatus(_Message):
     metrics_port: int
     object_files: int = 0
     object_bytes: int = 0
+    consumer: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -92,6 +92,30 @@ class Group:
             return []
         return [(entry, fields) for entry, fields in found[1] if fields]
 
+    async def handed_out(self, known: Container[str]) -> list[tuple[str, dict[str, str]]]:
+        """What Redis has given to this consumer, beside what is known: the connection may have broken on the way.
+
+        Raises RedisError.
+        """
+        try:
+            pending = await self._redis.xpending_range(self._stream, self._group, "-", "+", GENERATE_LENGTH, self._consumer)
+            if all(each["message_id"] in known for each in pending):
+                return []
+            found = await self._redis.xreadgroup(self._group, self._consumer, {self._stream: "0"})
+        except ResponseError:  # there is no group yet
+            return []
+        return [(entry, fields) for _, entries in _pairs(found) for entry, fields in entries if fields and entry not in known]
+
+    async def forget_consumers(self, idle_ms: int) -> None:
+        """Those that have taken nothing and not asked for so long; each start of a worker makes another. Raises RedisError."""
+        try:
+            found = await self._redis.xinfo_consumers(self._stream, self._group)
+        except ResponseError:  # there is no group yet
+            return
+        for each in found:
+            if not each["pending"] and each["idle"] > idle_ms:
+                await self._redis.xgroup_delconsumer(self._stream, self._group, each["name"])
+
     async def done(self, *entries: str) -> None:
         """What is finished is not kept: there is one group a stream."""
         if not entries:
@@ -111,6 +135,17 @@ def _pairs(found: Any) -> Sequence[tuple[str, list[tuple[str, dict[str, str]]]]]
             (stream, entries[0] if entries and isinstance(entries[0], list) else entries) for stream, entries in found.items()
         ]
     return list(found)
+
+
+def _position(entry: str) -> tuple[int, int]:
+    """Entries in their order."""
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _is_to_come(entry: str, group: Mapping[str, Any]) -> bool:
+    """Whether the group has yet to read it: it is after what was read last, and there is something left to read."""
+    return _position(entry) > _position(group["last-delivered-id"]) and group.get("lag") != 0
 
 
 class Doorbell:
@@ -149,13 +184,49 @@ class GenerationChannel:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis, self._keys = redis, keys
 
-    async def ask(self, request: GenerateRequest) -> None:
+    async def ask(self, request: GenerateRequest) -> str:
+        """The question's entry in the stream. Raises StorageUnavailable."""
+        fields: dict[Any, Any] = {"request": request.to_json()}
         try:
-            await self._redis.xadd(
-                self._keys.generate, {"request": request.to_json()}, maxlen=GENERATE_LENGTH, approximate=True
-            )
+            entry = await self._redis.xadd(self._keys.generate, fields, maxlen=GENERATE_LENGTH, approximate=True)
         except RedisError as error:
             raise _unavailable(error) from error
+        return str(entry)
+
+    async def withdraw(self, request_id: str, entry: str) -> None:
+        """Nobody waits for it any more: let no worker take it, and tell those that have. Unheard, it costs an answer's time."""
+        with contextlib.suppress(RedisError):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.publish(self._keys.cancelled, request_id)
+                if entry:
+                    pipe.xack(self._keys.generate, WORKERS, entry)
+                    pipe.xdel(self._keys.generate, entry)
+                await pipe.execute(raise_on_error=False)
+
+    async def places(self, entries: Sequence[str]) -> dict[str, str]:
+        """Which consumer has each question, empty where it still waits. What is missing is finished, or Redis has lost it.
+
+        Raises StorageUnavailable.
+        """
+        if not entries:
+            return {}
+        ordered = sorted(entries, key=_position)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.xpending_range(self._keys.generate, WORKERS, ordered[0], ordered[-1], GENERATE_LENGTH)
+                pipe.xinfo_groups(self._keys.generate)
+                pending, groups = await pipe.execute(raise_on_error=False)
+        except RedisError as error:
+            raise _unavailable(error) from error
+        if isinstance(groups, ResponseError):  # there is no such stream
+            return {}
+        for failure in (groups, pending):
+            if isinstance(failure, RedisError) and "NOGROUP" not in str(failure):
+                raise _unavailable(failure)
+        taken = {} if isinstance(pending, RedisError) else {each["message_id"]: str(each["consumer"]) for each in pending}
+        group = next((each for each in groups if each["name"] == WORKERS), None)
+        waiting = dict.fromkeys((each for each in entries if group is None or _is_to_come(each, group)), "")
+        return {**waiting, **{entry: taken[entry] for entry in entries if entry in taken}}
 
     def questions(self, consumer: str) -> Group:
         return Group(self._redis, self._keys.generate, WORKERS, consumer)
@@ -184,11 +255,6 @@ class GenerationChannel:
             for reply in fields.values()
         ]
 
-    async def cancel(self, request_id: str) -> None:
-        """Tell all workers that nobody waits any more. Unheard, it costs the answer's time, nothing else."""
-        with contextlib.suppress(RedisError):
-            await _done(self._redis.publish(self._keys.cancelled, request_id))
-
     async def cancellations(self) -> AsyncIterator[str]:
         """Ids of questions whose askers go, from now on. Raises RedisError when Redis goes away."""
         async for id in _heard(self._redis, self._keys.cancelled):
@@ -214,7 +280,7 @@ class Presence:
             await pipe.execute()
 
     async def forget_all(self) -> None:
-        """Before a worker is started in place of one that may have been killed: whoever lives says so again in a second."""
+        """When a worker has ended, perhaps killed: whoever lives says so again in a second."""
         with contextlib.suppress(RedisError):
             names = await _done(self._redis.smembers(self._keys.workers))
             await _done(self._redis.delete(self._keys.workers, *(self._keys.worker(name) for name in names)))

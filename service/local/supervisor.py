@@ -77,13 +77,15 @@ class Supervisor:
         """Run one child for as long as nobody says stop."""
         backoff_s = FIRST_BACKOFF_S
         loop = asyncio.get_running_loop()
+        if part == "worker":
+            await self._forget_workers(environment["REDIS_URL"])
         while not self._stopping.is_set():
             began = loop.time()
-            if part == "worker":
-                await self._forget_workers(environment["REDIS_URL"])
             child = await asyncio.create_subprocess_exec(sys.executable, "-m", "service.cli", part, env=environment)
             PidFile(self._data_dir, part).write(child.pid)
             await self._until_it_ends(child)
+            if part == "worker":
+                await self._forget_workers(environment["REDIS_URL"])
             if self._stopping.is_set():
                 break
             backoff_s = FIRST_BACKOFF_S if loop.time() - began > HEALTHY_AFTER_S else min(backoff_s * 2, LAST_BACKOFF_S)

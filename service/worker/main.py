@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import uuid
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -17,6 +18,7 @@ from service import metrics
 from service.bootstrap import Resources, build
 from service.domain.messages import WorkerStatus
 from service.errors import StorageUnavailable
+from service.infra.listening import keep_running
 from service.infra.objects import ObjectStore
 from service.ledger import read
 from service.settings import Settings
@@ -29,6 +31,7 @@ from service.worker.writer import Writer
 log = structlog.get_logger()
 DRAIN_TIMEOUT_S = 45.0
 ANNOUNCE_INTERVAL_S = 1.0
+ANNOUNCE_TIMEOUT_S = 2.0  # on a connection that is dead: the next goes over another
 
 
 class Worker:
@@ -37,6 +40,7 @@ class Worker:
     def __init__(self, resources: Resources) -> None:
         self._resources, self._settings = resources, resources.settings
         self.name = resources.settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+        self._consumer = f"{self.name}-{uuid.uuid4().hex[:8]}"  # in a container the next worker may have the same name and pid
         self._thread = ModelThread()
         self._state, self._detail = "starting", "starting"
         self._resident: Resident | None = None
@@ -49,7 +53,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        announcing = asyncio.create_task(self._announce())
+        announcing = asyncio.create_task(keep_running("announcing", self._announce))
         try:
             working = asyncio.create_task(self._work())
             stopping = asyncio.create_task(self._stop.wait())
@@ -71,11 +75,11 @@ class Worker:
         restorer = restorer_for(resident, self._thread, self._resources.database, objects, self._progress)
         if self._settings.worker_role == "reader" or self._settings.edit_mode == "paper":
             await self._patiently(restorer.follow)  # a writer of scoped edits follows once it may take a ledger over
-        generations = Generations(self.name, resident, self._thread, self._resources.generation, self._settings)
+        generations = Generations(self._consumer, resident, self._thread, self._resources.generation, self._settings)
         following = self._following(restorer, objects, generations)
         serving: asyncio.Task[None] | None = None
         writing = asyncio.create_task(following.run())
-        watching = asyncio.create_task(self._watch_queue())
+        watching = asyncio.create_task(keep_running("watching the queue", self._watch_queue))
         try:
             await self._until_warm(writing)
             serving = asyncio.create_task(generations.run())
@@ -152,9 +156,11 @@ class Worker:
                 metrics_port=self._settings.worker_metrics_port,
                 object_files=writer.upkeep.usage[0] if writer else 0,
                 object_bytes=writer.upkeep.usage[1] if writer else 0,
+                consumer=self._consumer,
             )
-            with contextlib.suppress(RedisError):
-                await self._resources.presence.announce(status)
+            with contextlib.suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(ANNOUNCE_TIMEOUT_S):
+                    await self._resources.presence.announce(status)
             await asyncio.sleep(ANNOUNCE_INTERVAL_S)
 
     async def _watch_queue(self) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Iterable
 
 import structlog
 from redis.exceptions import RedisError
 
 from editor_core.generation import News
-from service import metrics
+from service import failpoints, metrics
 from service.domain.messages import GenerateReply, GenerateRequest
+from service.infra.listening import keep_running
 from service.infra.streams import GenerationChannel, Group
 from service.settings import Settings
 from service.worker.engine import Engine, Ticket
@@ -25,23 +27,25 @@ log = structlog.get_logger()
 AHEAD = 4  # questions taken beyond those that can run: others stay for whoever is free
 MOST_PATIENT = 256  # questions that wait here for a revision
 BLOCK_MS = 1000
-ABANDONED_AFTER_MS = 150_000  # beyond every deadline: only to clear entries of workers that are gone
-REMEMBERED = 1000  # cancellations that came before their question
+ABANDONED_AFTER_S = 30.0  # beyond every deadline: only to clear entries of workers and askers that are gone
+TIDY_INTERVAL_S = 5.0
+FORGOTTEN_AFTER_MS = 3_600_000  # consumers of workers that are gone
+REMEMBERED = 1000  # questions that are over
 
 
 class Generations:
     """Serves until drained. `revision_changed` must be called whenever the resident model moves."""
 
     def __init__(
-        self, name: str, resident: Resident, thread: ModelThread, channel: GenerationChannel, settings: Settings
+        self, consumer: str, resident: Resident, thread: ModelThread, channel: GenerationChannel, settings: Settings
     ) -> None:
         self._resident, self._channel, self._settings = resident, channel, settings
         self.engine = Engine(resident, thread, settings)
         self._outbox = Outbox(channel)
-        self._questions: Group = channel.questions(name)
+        self._questions: Group = channel.questions(consumer)
         self._entries: dict[str, str] = {}
         self._patient: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
+        self._over: deque[str] = deque(maxlen=REMEMBERED)  # finished, or cancelled before they came
         self._acknowledging: set[asyncio.Task[None]] = set()
         self._moved, self._room = asyncio.Event(), asyncio.Event()
         self._draining = self._reading = False
@@ -53,7 +57,12 @@ class Generations:
 
     async def run(self) -> None:
         """Raises what ends the engine."""
-        parts = [asyncio.create_task(part) for part in (self.engine.run(), self._outbox.run(), self._hear(), self._take_all())]
+        lasting = (
+            keep_running("delivering answers", self._outbox.run),
+            keep_running("hearing cancellations", self._hear),
+            keep_running("taking questions", self._take_all),
+        )
+        parts = [asyncio.create_task(part) for part in (self.engine.run(), *lasting)]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
@@ -77,6 +86,8 @@ class Generations:
     # --- taking ------------------------------------------------------------------------------------------------------
 
     async def _take_all(self) -> None:
+        await self._questions.forget_consumers(FORGOTTEN_AFTER_MS)
+        tidied_at = -TIDY_INTERVAL_S
         while True:
             self._room.clear()
             free = self._free()
@@ -85,28 +96,36 @@ class Generations:
                 continue
             self._reading = True
             try:
-                for entry, fields in await self._questions.read(count=free, block_ms=BLOCK_MS):
-                    self._take(entry, fields)
-                for entry, _ in await self._questions.take_over(ABANDONED_AFTER_MS):
-                    await self._questions.done(entry)
-            except RedisError as error:
-                log.warning("generation stream unavailable", detail=str(error))
-                await asyncio.sleep(0.5)
+                self._take(await self._questions.read(count=free, block_ms=BLOCK_MS))
+                if time.monotonic() - tidied_at >= TIDY_INTERVAL_S:
+                    await self._tidy()
+                    tidied_at = time.monotonic()
             finally:
                 self._reading = False
+
+    async def _tidy(self) -> None:
+        """Take what was lost on the way here, and clear what nobody works on or waits for."""
+        self._take(await self._questions.handed_out(set(self._entries.values())))
+        abandoned_after_s = self._settings.generate_timeout_s + ABANDONED_AFTER_S
+        abandoned = await self._questions.take_over(int(abandoned_after_s * 1000))
+        await self._questions.done(*(entry for entry, _ in abandoned))
 
     def _free(self) -> int:
         return min(self._settings.max_running + AHEAD - self.engine.load, MOST_PATIENT - len(self._patient))
 
-    def _take(self, entry: str, fields: dict[str, str]) -> None:
-        try:
-            request = GenerateRequest.from_json(fields["request"])
-        except (KeyError, ValueError, TypeError) as error:
-            log.warning("question not understood", detail=str(error))
-            self._acknowledge(entry)
-            return
-        self._entries[request.id] = entry
-        if request.id in self._cancelled or request.deadline < time.time():
+    def _take(self, taken: Iterable[tuple[str, dict[str, str]]]) -> None:
+        for entry, fields in taken:
+            try:
+                request = GenerateRequest.from_json(fields["request"])
+            except (KeyError, ValueError, TypeError, RecursionError) as error:
+                log.warning("question not understood", detail=str(error))
+                self._acknowledge(entry)
+                continue
+            self._entries[request.id] = entry
+            self._consider(request)
+
+    def _consider(self, request: GenerateRequest) -> None:
+        if request.id in self._over or request.deadline < time.time():
             metrics.REQUEST_SUCCESS.labels("abort").inc()
             self._finished(request.id)
         elif self._resident.revision >= request.min_revision:
@@ -138,6 +157,7 @@ class Generations:
     def _begin(self, request: GenerateRequest) -> None:
         metrics.QUEUE_SECONDS.observe(max(time.time() - request.sent_at, 0))
         resident = self._resident
+        failpoints.hit("question.begun", [request.prompt])
         try:
             sequence = sequence_for(resident.model, resident.tokenizer, request, self._settings.max_prompt_tokens)
         except Refused as error:
@@ -165,6 +185,7 @@ class Generations:
         self._finished(request.id)
 
     def _finished(self, id: str) -> None:
+        self._over.append(id)
         entry = self._entries.pop(id, None)
         if entry is not None:
             self._acknowledge(entry)
@@ -182,19 +203,14 @@ class Generations:
     # --- letting go --------------------------------------------------------------------------------------------------
 
     async def _hear(self) -> None:
-        while True:
-            try:
-                async for id in self._channel.cancellations():
-                    self._let_go(id)
-            except RedisError as error:
-                log.warning("cancellations cannot be heard", detail=str(error))
-                await asyncio.sleep(0.5)
+        async for id in self._channel.cancellations():
+            self._let_go(id)
 
     def _let_go(self, id: str) -> None:
         patient = self._patient.get(id)
         if patient is not None:
             patient.cancel()
         elif not self.engine.cancel(id):
-            self._cancelled.append(id)
+            self._over.append(id)
             return
         self._finished(id)
