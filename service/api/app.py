@@ -18,6 +18,7 @@ from service.api.generation import Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
+from service.api.turns import Turns
 from service.bootstrap import build
 from service.settings import Settings
 
@@ -28,6 +29,7 @@ that gave it. Errors are `application/problem+json` with a stable `code`.
 
 {IDEMPOTENCY}"""
 
+AHEAD = 4  # questions that a worker takes beyond those that run: `service.worker.serving`
 KEEP_ALIVE_S = 75  # longer than proxies and pooled clients keep an idle connection
 
 
@@ -44,6 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
             resources.database,
             timeout_s=settings.generate_timeout_s,
             max_waiting=settings.max_waiting_generations,
+            max_waiting_per_key=settings.max_waiting_generations_per_key,
+            turns=Turns(settings.max_running + AHEAD, settings.max_running_per_key),
             at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)

@@ -47,9 +47,17 @@ def own_key(request: Request) -> str | None:
 OwnKey = Annotated[str | None, Depends(own_key)]
 
 
+def key_id(request: Request) -> str:
+    """Id of the key that has let the request through; empty where no keys are asked for."""
+    return key_of(request.scope) or ""
+
+
+KeyId = Annotated[str, Depends(key_id)]
+
+
 def caller(request: Request, actor: Actor = None) -> Caller:
     """By the key that has let the request through, and by the caller's own word."""
-    return Caller(key_of(request.scope) or "", actor or "")
+    return Caller(key_id(request), actor or "")
 
 
 AskedBy = Annotated[Caller, Depends(caller)]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict
 
 from service.api.answering import event, event_stream, while_here
-from service.api.context import Context, Here, problems, refuse_bad_utf8
+from service.api.context import Context, Here, KeyId, problems, refuse_bad_utf8
 from service.api.generation import Question
 from service.api.schemas.generation import GenerateIn, GenerateOut, Usage
 from service.domain.messages import GenerateReply
@@ -38,20 +38,22 @@ class GenerateQuery(GenerateIn):
     summary="Ask, by address",
     dependencies=[Depends(refuse_bad_utf8)],
 )
-async def get_generate(question: Annotated[GenerateQuery, Query()], here: Here, request: Request) -> GenerateOut | Response:
+async def get_generate(
+    question: Annotated[GenerateQuery, Query()], here: Here, request: Request, key_id: KeyId
+) -> GenerateOut | Response:
     """The simple door: `/generate?prompt=…`."""
-    return await _answered(question, here, request)
+    return await _answered(question, here, request, key_id)
 
 
 @router.post("/generate", responses=RESPONSES, response_model=GenerateOut, summary="Ask")
-async def post_generate(question: GenerateIn, here: Here, request: Request) -> GenerateOut | Response:
+async def post_generate(question: GenerateIn, here: Here, request: Request, key_id: KeyId) -> GenerateOut | Response:
     """The answer says which revision of the model gave it."""
-    return await _answered(question, here, request)
+    return await _answered(question, here, request, key_id)
 
 
-async def _answered(body: GenerateIn, here: Context, request: Request) -> GenerateOut | Response:
-    await here.questions.admit(min_revision=body.min_revision)
-    question = Question(**body.model_dump(exclude={"stream"}))
+async def _answered(body: GenerateIn, here: Context, request: Request, key_id: str) -> GenerateOut | Response:
+    await here.questions.admit(min_revision=body.min_revision, key_id=key_id)
+    question = Question(**body.model_dump(exclude={"stream"}), key_id=key_id)
     if body.stream:
         return await event_stream(request, _events(question, here), here.questions.longest_s)
     return _whole(await while_here(request, here.questions.ask(question)))

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from service import metrics
+from service.api.turns import Place, Turns
 from service.api.watch import Asked, Watch
 from service.domain.messages import GenerateReply, GenerateRequest
 from service.errors import (
@@ -65,6 +67,7 @@ class Question:
     logprobs: int | None = None
     echo: bool = False
     min_revision: int = 0
+    key_id: str = ""
 
 
 class Questions:
@@ -78,18 +81,21 @@ class Questions:
         *,
         timeout_s: float,
         max_waiting: int,
+        max_waiting_per_key: int,
+        turns: Turns,
         at_once: int,
     ) -> None:
         self._channel, self._presence, self._database = channel, presence, database
-        self._timeout_s, self._max_waiting = timeout_s, max_waiting
+        self._timeout_s, self._max_waiting, self._max_waiting_per_key = timeout_s, max_waiting, max_waiting_per_key
+        self._turns = turns
         self.at_once = at_once  # of one request's questions
         self._api_id = uuid.uuid4().hex
         self._asked: dict[str, Asked] = {}  # by the id of a question in the stream
-        self.open = 0  # questions, those that wait for their turn to be asked again among them
+        self.open = Counter[str]()  # questions by API key, those that wait for their turn among them
         self._one_at_a_time = asyncio.Lock()
         self.watch = Watch(channel, presence, self._asked)
         self._known_until, self._models, self._served = 0.0, list[str](), 0
-        metrics.OPEN_QUESTIONS.set_function(lambda: self.open)
+        metrics.OPEN_QUESTIONS.set_function(lambda: self.open.total())
 
     @property
     def longest_s(self) -> float:
@@ -117,32 +123,39 @@ class Questions:
             self._models = list(dict.fromkeys(worker.model for worker in ready))
             self._served = max((worker.revision for worker in ready), default=0)
             self._known_until = time.monotonic() + (READY_FOR_S if ready else 0)
+            self._turns.workers = max(len(ready), 1)
+            self._turns.hand_out()
         return self._models
 
-    async def admit(self, count: int = 1, min_revision: int = 0) -> None:
-        """Whether so many questions can be asked now, of that revision.
+    async def admit(self, count: int = 1, min_revision: int = 0, key_id: str = "") -> None:
+        """Whether so many questions can be asked now by an API key, of that revision.
 
         Raises ModelNotReady, QueueFull, RevisionNotReached or StorageUnavailable.
         """
         if not await self.models():
             raise ModelNotReady("no worker has the model ready; GET /readyz says what it is waiting for", retry_after_s=5)
-        self._check_room(min(count, self.at_once))
+        self._check_room(min(count, self.at_once), key_id)
         if min_revision > self._served:
             to_come = await read.newest_to_come(self._database)
             if min_revision > to_come:
                 raise RevisionNotReached(f"revision {min_revision} is not on its way: the newest that is, is {to_come}")
 
-    def _check_room(self, count: int) -> None:
-        if self.open + count > self._max_waiting:
-            raise QueueFull(f"{self.open} questions are waiting for an answer", code="too_many_questions", retry_after_s=2)
+    def _check_room(self, count: int, key_id: str) -> None:
+        limits = [(self.open.total(), "", self._max_waiting)]
+        if key_id:
+            limits.append((self.open[key_id], " of this key", self._max_waiting_per_key))
+        for waiting, whose, most in limits:
+            if waiting + count > most:
+                detail = f"{waiting} questions{whose} are waiting for an answer, and {most} may"
+                raise QueueFull(detail, code="too_many_questions", retry_after_s=2)
 
     async def stream(self, question: Question, *, stream: bool = True) -> AsyncGenerator[GenerateReply]:
         """The answer in pieces, the last one with its finish_reason. Leaving early frees the question's place in the model.
 
         Raises GenerationTimeout, AnswerLost, ModelNotReady, RevisionNotReached, InvalidInput, QueueFull or StorageUnavailable.
         """
-        self._check_room(1)  # once more: others may have been admitted in the same moment
-        self.open += 1
+        self._check_room(1, question.key_id)  # once more: others may have been admitted in the same moment
+        self.open[question.key_id] += 1
         until, losses, told = time.monotonic() + self._timeout_s, 0, False
         try:
             while True:
@@ -162,7 +175,9 @@ class Questions:
                     if is_last:
                         raise
         finally:
-            self.open -= 1
+            self.open[question.key_id] -= 1
+            if not self.open[question.key_id]:
+                del self.open[question.key_id]
 
     @contextlib.asynccontextmanager
     async def _turn(self, losses: int, until: float) -> AsyncIterator[None]:
@@ -175,13 +190,22 @@ class Questions:
 
     async def _replies(self, question: Question, until: float, stream: bool) -> AsyncGenerator[GenerateReply]:
         """Ask once, as a question of its own: what is said to an earlier try of it is not heard."""
+        async with contextlib.AsyncExitStack() as held:
+            async with self._patience(until):
+                place = await held.enter_async_context(self._turns.place(question.key_id))
+            async with contextlib.aclosing(self._replies_at(place, question, until, stream)) as replies:
+                async for reply in replies:
+                    yield reply
+
+    async def _replies_at(self, place: Place, question: Question, until: float, stream: bool) -> AsyncGenerator[GenerateReply]:
+        """The place is given back with the last reply, whenever the client takes it."""
         now = time.time()
         values = {name: getattr(question, name) for name in Question.__slots__}
         deadline = now + max(until - time.monotonic(), 0)
         request = GenerateRequest(
             id=uuid.uuid4().hex, reply_to=self._api_id, sent_at=now, deadline=deadline, stream=stream, **values
         )
-        asked = self._asked[request.id] = Asked()
+        asked = self._asked[request.id] = Asked(place.give_back)
         ended = False
         try:
             asked.entry = await self._channel.ask(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from service.domain.messages import GenerateReply
@@ -21,11 +21,13 @@ NOBODY_AFTER_S = 30.0  # without any worker; one that is started again says so e
 class Asked:
     """A question in the stream and what is heard of it.
 
+    at_end         called with the last that is heard
     entry          its entry in the stream; empty while it is on its way there
     holder         the consumer that took it, as far as is known
     missing_since  when it was first seen in nobody's hands (monotonic seconds)
     """
 
+    at_end: Callable[[], None] = lambda: None
     heard: asyncio.Queue[GenerateReply | ErrataError] = field(default_factory=asyncio.Queue)
     entry: str = ""
     holder: str = ""
@@ -37,6 +39,8 @@ class Asked:
         if not self.ended:
             self.ended = isinstance(news, ErrataError) or news.last
             self.heard.put_nowait(news)
+            if self.ended:
+                self.at_end()
 
 
 class Watch:

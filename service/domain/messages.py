@@ -33,6 +33,7 @@ class GenerateRequest(_Message):
     logprobs  how many alternatives are reported with every token
     echo      the prompt's own tokens as well
     stream    tell what is said as it is said
+    key_id    of the API key that asks
     """
 
     id: str
@@ -52,6 +53,7 @@ class GenerateRequest(_Message):
     logprobs: int | None = None
     echo: bool = False
     stream: bool = False
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

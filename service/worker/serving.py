@@ -164,7 +164,7 @@ class Generations:
             self._refuse(request, error.code, error.detail)
             return
         except Exception as error:  # whatever a question does to a tokenizer or a template is its own affair
-            log.exception("a question could not be read")
+            log.exception("a question could not be read", key_id=request.key_id)
             self._refuse(request, "generation_failed", f"{type(error).__name__}: the question could not be read")
             return
         telling = Telling(request, sequence, resident.tokenizer)

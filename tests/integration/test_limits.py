@@ -233,3 +233,21 @@ async def test_no_more_wait_than_may_however_many_come_at_once(serve: Serve, res
     assert len({each.id for each in taken}) == 2
     for each in asked:
         each.cancel()
+
+
+async def test_who_asks_much_waits_for_itself_and_for_nobody_else(serve: Serve, resources: Resources, ready: None) -> None:
+    client = await serve(require_keys=True, max_running_per_key=2, max_waiting_generations_per_key=4)
+    ann, bob = await shown_key(resources), await shown_key(resources)
+    questions = resources.generation.questions("w")
+    asked = [asyncio.create_task(client.get(ASKED, headers=ann)) for _ in range(5)]
+    taken = [await question(questions) for _ in range(2)]
+    [refused], _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert (refused.result().status_code, refused.result().json()["code"]) == (429, "too_many_questions")
+    asked.append(asyncio.create_task(client.get(ASKED, headers=bob)))
+    taken.append(await question(questions))
+    assert [each.key_id for each in taken[:2]] == [taken[0].key_id] * 2
+    assert taken[2].key_id != taken[0].key_id
+    await resources.generation.reply(taken[0].reply_to, GenerateReply(taken[0].id, revision=1, finish_reason="stop"))
+    assert (await question(questions)).key_id == taken[0].key_id
+    for each in asked:
+        each.cancel()

@@ -10,6 +10,7 @@ import pytest
 
 from service.api import watch
 from service.api.generation import Question, Questions, listening
+from service.api.turns import Turns
 from service.bootstrap import Resources
 from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.errors import AnswerLost, ModelNotReady
@@ -57,7 +58,14 @@ async def questions(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setattr(watch, "CHECK_INTERVAL_S", 0.02)
     monkeypatch.setattr(watch, "GONE_AFTER_S", 0.2)
     questions = Questions(
-        resources.generation, resources.presence, resources.database, timeout_s=100, max_waiting=10, at_once=4
+        resources.generation,
+        resources.presence,
+        resources.database,
+        timeout_s=100,
+        max_waiting=10,
+        max_waiting_per_key=10,
+        turns=Turns(10, 10),
+        at_once=4,
     )
     async with listening(questions):
         yield questions

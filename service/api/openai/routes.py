@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from service.api.access import key_of
 from service.api.answering import DONE, all_answers, event, event_stream, together, while_here
 from service.api.context import Context, Here
 from service.api.generation import Question
@@ -96,7 +98,9 @@ async def _model(here: Context, name: str) -> str:
 async def _answered(
     request: Request, here: Context, body: CompletionIn | ChatIn, questions: Sequence[Question], shape: Shape
 ) -> Response:
-    await here.questions.admit(len(questions), body.min_revision)
+    key_id = key_of(request.scope) or ""
+    await here.questions.admit(len(questions), body.min_revision, key_id)
+    questions = [replace(each, key_id=key_id) for each in questions]
     if body.stream:
         events = _events(here, questions, shape, body.wants_usage)
         return await event_stream(request, events, here.questions.longest_s)
