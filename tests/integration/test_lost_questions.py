@@ -157,7 +157,7 @@ async def test_questions_that_were_lost_twice_together_are_asked_one_at_a_time(
         [asked] = await worker.take()
         assert await worker.what_waits() == []
         await worker.say(asked, asked.prompt)
-        await until(lambda left=waiting: questions.open == left)  # type: ignore[misc]
+        await until(lambda left=waiting: questions.open.total() == left)  # type: ignore[misc]
     assert sorted([(await each).text for each in answers]) == ["Number 0", "Number 1", "Number 2"]
 
 
