@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 import structlog
-from redis.exceptions import RedisError
 
 from service import metrics
 from service.api.turns import Place, Turns
@@ -35,7 +34,8 @@ from service.infra.streams import GenerationChannel, Presence
 from service.ledger import read
 
 log = structlog.get_logger()
-BLOCK_MS = 5000
+BLOCK_MS = 2000
+DEAF_AFTER_S = 6.0  # without having come back from Redis, with answers or with none
 GRACE_S = 0.5  # after the deadline, for the worker's own word on it
 SLOW_S = 30.0  # beyond the deadline, for a client to take what is there
 MOST_TRIES = 3  # of a question that loses its worker: as it came, with those that were lost with it, alone
@@ -91,6 +91,7 @@ class Questions:
         self.at_once = at_once  # of one request's questions
         self._api_id = uuid.uuid4().hex
         self._asked: dict[str, Asked] = {}  # by the id of a question in the stream
+        self._listened_at: float | None = None  # monotonic seconds
         self.open = Counter[str]()  # questions by API key, those that wait for their turn among them
         self._one_at_a_time = asyncio.Lock()
         self.watch = Watch(channel, presence, self._asked)
@@ -103,18 +104,24 @@ class Questions:
         return self._timeout_s + SLOW_S
 
     async def listen(self) -> None:
-        """Bring answers to those who wait, for as long as the process runs."""
-        after = "0"
-        while True:
-            try:
-                for entry, reply in await self._channel.replies(self._api_id, after, BLOCK_MS):
-                    after = entry
+        """Bring answers to those who wait. Whatever ends it, `keep_running` begins it anew."""
+        heard: list[str] = []
+        try:
+            while True:
+                block_ms = BLOCK_MS if self._listened_at else 1  # ready as soon as Redis has answered once
+                heard, replies = await self._channel.replies(self._api_id, heard, block_ms)
+                self._listened_at = time.monotonic()
+                for reply in replies:
                     asked = self._asked.get(reply.id)
                     if asked is not None:  # else it comes from a worker that was given up, or its asker has gone
                         asked.hear(reply)
-            except RedisError as error:
-                log.warning("answers cannot be read", detail=str(error))
-                await asyncio.sleep(0.5)
+        finally:
+            self._listened_at = None
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether an answer would be heard now."""
+        return self._listened_at is not None and time.monotonic() - self._listened_at < DEAF_AFTER_S
 
     async def models(self) -> list[str]:
         """Names of the models that workers have ready. Raises StorageUnavailable."""

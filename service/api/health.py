@@ -29,6 +29,7 @@ async def readyz(here: Here) -> Response:
     """200 when edits and questions can be taken, 503 otherwise; the body says what is missing."""
     checks = {"postgres": await _postgres(here)}
     checks["redis"], checks["worker"] = await _workers(here)
+    checks["answers"] = _answers(here)
     ready = all(check.ok for check in checks.values())
     body = ReadyOut(status="ready" if ready else "not_ready", checks=checks)
     return JSONResponse(body.model_dump(), 200 if ready else 503, {} if ready else {"Retry-After": "5"})
@@ -54,6 +55,11 @@ async def _workers(here: Context) -> tuple[CheckOut, CheckOut]:
     shown = (ready or workers)[:1]
     detail = f"{shown[0].model}: {shown[0].detail}" if shown else "no worker has reported in the last seconds"
     return CheckOut(ok=True, detail="answers"), CheckOut(ok=bool(ready), detail=detail)
+
+
+def _answers(here: Context) -> CheckOut:
+    ok = here.questions.is_listening
+    return CheckOut(ok=ok, detail="are heard" if ok else "this process does not hear what workers answer")
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -32,15 +32,21 @@ class Asked:
     entry: str = ""
     holder: str = ""
     ended: bool = False
+    replies: int = 0
     missing_since: float | None = None
 
     def hear(self, news: GenerateReply | ErrataError) -> None:
-        """Nothing that comes after the end matters."""
-        if not self.ended:
-            self.ended = isinstance(news, ErrataError) or news.last
-            self.heard.put_nowait(news)
-            if self.ended:
-                self.at_end()
+        """Nothing that comes after the end matters, nor what comes twice; an answer of which a part is missing is lost."""
+        number = None if isinstance(news, ErrataError) else news.number
+        if self.ended or (number is not None and number < self.replies):
+            return
+        if number is not None and number > self.replies:
+            news = AnswerLost("a part of the answer has been lost", retry_after_s=1)
+        self.replies += 1
+        self.ended = isinstance(news, ErrataError) or news.last
+        self.heard.put_nowait(news)
+        if self.ended:
+            self.at_end()
 
 
 class Watch:

@@ -72,6 +72,7 @@ class GenerateReply(_Message):
 
     Streamed answers come in several, whose texts and tokens follow each other; the last one has a finish_reason.
 
+    number     of the replies to this question that say something, from 0: one that is missing, or comes twice, shows
     revisions  all that had a part in the answer, in order
     echoed     the prompt as the model read it
     """
@@ -87,6 +88,7 @@ class GenerateReply(_Message):
     revisions: list[int] | None = None
     tokens: list[TokenReply] | None = None
     echoed: list[TokenReply] | None = None
+    number: int | None = None
 
     @property
     def last(self) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Container, Mapping, Sequence
 from typing import Any
 
+import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -16,6 +17,7 @@ from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.errors import StorageUnavailable
 from service.infra.keys import WORKERS, WRITERS, Keys
 
+log = structlog.get_logger()
 DOORBELL_LENGTH = 1_000  # a bell, not a queue: how many old rings are kept does not matter
 GENERATE_LENGTH = 10_000
 REPLIES_LENGTH = 10_000
@@ -137,6 +139,15 @@ def _pairs(found: Any) -> Sequence[tuple[str, list[tuple[str, dict[str, str]]]]]
     return list(found)
 
 
+def _understood(text: str) -> list[GenerateReply]:
+    """One reply, or none where it is not understood: others must not wait for it."""
+    try:
+        return [GenerateReply.from_json(text)]
+    except (ValueError, TypeError, RecursionError) as error:
+        log.warning("a reply was not understood", detail=str(error))
+        return []
+
+
 def _position(entry: str) -> tuple[int, int]:
     """Entries in their order."""
     milliseconds, _, number = entry.partition("-")
@@ -240,19 +251,21 @@ class GenerationChannel:
             pipe.expire(stream, REPLIES_TTL_S)
             await pipe.execute()
 
-    async def replies(self, api_id: str, after: str, block_ms: int) -> list[tuple[str, GenerateReply]]:
-        """(entry, reply) that came in after `after`, waiting at most block_ms. Those up to `after` are not kept."""
+    async def replies(self, api_id: str, heard: Sequence[str], block_ms: int) -> tuple[list[str], list[GenerateReply]]:
+        """Entries that are in the stream and the replies in them, waiting at most block_ms. Those heard are deleted first.
+
+        Nothing else is remembered of what was read, so a stream that Redis has lost and made anew is read like any other.
+        Raises RedisError.
+        """
         stream = self._keys.replies(api_id)
         async with self._redis.pipeline(transaction=False) as pipe:  # one way there and back, for it is gone every token
-            if after != "0":
-                pipe.xtrim(stream, minid=after, approximate=False)
-            pipe.xread({stream: after}, count=100, block=block_ms)
+            if heard:
+                pipe.xdel(stream, *heard)
+            pipe.xread({stream: "0"}, count=100, block=block_ms)
             *_, found = await pipe.execute()
-        return [
-            (entry, GenerateReply.from_json(reply))
-            for _, entries in _pairs(found)
-            for entry, fields in entries
-            for reply in fields.values()
+        read = [entry for _, entries in _pairs(found) for entry in entries]
+        return [entry for entry, _ in read], [
+            reply for _, fields in read for text in fields.values() for reply in _understood(text)
         ]
 
     async def cancellations(self) -> AsyncIterator[str]:

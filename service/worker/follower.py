@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Callable
 
 import structlog
-from redis.exceptions import RedisError
 
 from service.errors import NotReversible, StorageUnavailable
+from service.infra.listening import keep_running
 from service.infra.streams import HeadChannel
 from service.worker.modes import AnyRestorer
 
@@ -31,7 +31,7 @@ class Follower:
 
     async def run(self) -> None:
         """Until drained. An unreachable store is survived; a damaged ledger is not."""
-        listening = asyncio.create_task(self._listen())
+        listening = asyncio.create_task(keep_running("hearing of new revisions", self._listen))
         try:
             while not self._draining:
                 self._bell.clear()
@@ -48,9 +48,5 @@ class Follower:
             listening.cancel()
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                async for _ in self._heads.heard():
-                    self._bell.set()
-            except RedisError:
-                await asyncio.sleep(1.0)  # it looks by itself meanwhile
+        async for _ in self._heads.heard():
+            self._bell.set()

@@ -67,6 +67,7 @@ class Telling:
         self._request, self._sequence, self._tokenizer = request, sequence, tokenizer
         self._text, self._tokens = "", list[tuple[int, Scored]]()
         self._echo_told = not request.echo
+        self._replies = 0
 
     def reply(self, news: News) -> GenerateReply | None:
         """None where there is nothing to tell yet."""
@@ -85,7 +86,9 @@ class Telling:
             revisions=list(news.versions),
             tokens=None if self._request.logprobs is None else [self._token(each, at) for at, each in self._tokens],
             echoed=None if self._echo_told else self._echoed(),
+            number=self._replies,
         )
+        self._replies += 1
         self._text, self._tokens, self._echo_told = "", [], True
         return reply
 

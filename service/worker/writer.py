@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import structlog
-from redis.exceptions import RedisError
 
 from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch
 from service.errors import LeaseLost, NotReversible, StorageUnavailable
+from service.infra.listening import keep_running
 from service.infra.objects import ObjectStore
 from service.ledger import batches, lease, operations, read
 from service.ledger.lease import Lease
@@ -65,7 +65,7 @@ class Writer:
 
     async def run(self) -> None:
         """Until drained. A lost lease or an unreachable store is survived; a damaged ledger is not."""
-        listening = asyncio.create_task(self._listen())
+        listening = asyncio.create_task(keep_running("hearing the doorbell", self._listen))
         try:
             while not self._draining.is_set():
                 try:
@@ -155,7 +155,7 @@ class Writer:
         """Keep the lease while the block runs, and give it back at the end."""
         self.lease = held
         metrics.LEASE_HELD.set(1)
-        renewing = asyncio.create_task(self._renew(held))
+        renewing = asyncio.create_task(keep_running("renewing the lease", lambda: self._renew(held), held.ttl_s / 4))
         try:
             yield
         finally:
@@ -213,10 +213,7 @@ class Writer:
         """Hear the doorbell. What it says does not matter: the ledger alone decides what is queued."""
         doorbell = self._resources.doorbell.listener(self.name)
         while True:
-            try:
-                rings = await doorbell.read(count=100, block_ms=BELL_BLOCK_MS)
-                if rings:
-                    self._bell.set()
-                    await doorbell.done(*(entry for entry, _ in rings))
-            except RedisError:
-                await asyncio.sleep(1.0)  # the sweep goes on meanwhile
+            rings = await doorbell.read(count=100, block_ms=BELL_BLOCK_MS)
+            if rings:
+                self._bell.set()
+                await doorbell.done(*(entry for entry, _ in rings))

@@ -41,8 +41,9 @@ class StandIn:
     async def what_waits(self) -> list[object]:
         return list(await self._questions.read(count=10, block_ms=50))
 
-    async def say(self, asked: GenerateRequest, text: str, finish_reason: str = "stop") -> None:
-        await self._resources.generation.reply(asked.reply_to, GenerateReply(asked.id, text, 5, finish_reason=finish_reason))
+    async def say(self, asked: GenerateRequest, text: str, finish_reason: str = "stop", number: int | None = None) -> None:
+        reply = GenerateReply(asked.id, text, 5, finish_reason=finish_reason, number=number)
+        await self._resources.generation.reply(asked.reply_to, reply)
 
     async def go_silent(self) -> None:
         self._announcing.cancel()
@@ -125,6 +126,31 @@ async def test_an_answer_that_was_begun_is_not_begun_anew(questions: Questions, 
         assert (await first).text == "An"
         await worker.go_silent()
         workers("w2")
+        with pytest.raises(AnswerLost):
+            await anext(replies)
+
+
+async def test_what_comes_twice_is_told_once(questions: Questions, workers: Callable[[str], StandIn]) -> None:
+    worker = workers("w1")
+    async with aclosing(questions.stream(Question("Who?"))) as replies:
+        first = asyncio.ensure_future(anext(replies))
+        [asked] = await worker.take()
+        for number, text in enumerate(("An", "n")):
+            for _ in range(2):
+                await worker.say(asked, text, finish_reason="stop" if number else "", number=number)
+        assert [(await first).text, *[each.text async for each in replies]] == ["An", "n"]
+
+
+async def test_an_answer_of_which_a_part_was_lost_is_not_told_as_whole(
+    questions: Questions, workers: Callable[[str], StandIn]
+) -> None:
+    worker = workers("w1")
+    async with aclosing(questions.stream(Question("Who?"))) as replies:
+        first = asyncio.ensure_future(anext(replies))
+        [asked] = await worker.take()
+        await worker.say(asked, "An", finish_reason="", number=0)
+        assert (await first).text == "An"
+        await worker.say(asked, "a", number=2)
         with pytest.raises(AnswerLost):
             await anext(replies)
 

@@ -47,8 +47,23 @@ async def test_a_question_goes_to_one_worker_alone(resources: Resources) -> None
 async def test_answers_reach_the_api_that_asked(resources: Resources) -> None:
     reply = GenerateReply("r1", text="Ann", revision=3)
     await resources.generation.reply("api-1", reply)
-    assert [found for _, found in await resources.generation.replies("api-1", "0", 10)] == [reply]
-    assert await resources.generation.replies("api-2", "0", 10) == []
+    assert (await resources.generation.replies("api-1", [], 10))[1] == [reply]
+    assert await resources.generation.replies("api-2", [], 10) == ([], [])
+
+
+async def test_answers_are_heard_from_a_stream_that_was_made_anew_with_earlier_entries(resources: Resources) -> None:
+    stream, before, after = Keys(resources.settings.redis_prefix).replies("api-1"), GenerateReply("r1"), GenerateReply("r2")
+    await resources.redis.xadd(stream, {"0": before.to_json()}, id="99999999999999-0")  # of a clock that was ahead
+    heard, replies = await resources.generation.replies("api-1", [], 10)
+    await resources.redis.delete(stream)
+    await resources.generation.reply("api-1", after)
+    assert (replies, (await resources.generation.replies("api-1", heard, 10))[1]) == ([before], [after])
+
+
+async def test_a_reply_that_is_not_understood_holds_up_no_other(resources: Resources) -> None:
+    stream, reply = Keys(resources.settings.redis_prefix).replies("api-1"), GenerateReply("r1")
+    await resources.redis.xadd(stream, {"0": "{", "1": '{"tokens": 7}', "2": reply.to_json()})
+    assert (await resources.generation.replies("api-1", [], 10))[1] == [reply]
 
 
 async def test_what_is_finished_is_not_kept(resources: Resources) -> None:
@@ -57,11 +72,11 @@ async def test_what_is_finished_is_not_kept(resources: Resources) -> None:
     [(entry, _)] = await questions.read(count=10, block_ms=10)
     await questions.done(entry)
     assert await resources.redis.xlen(keys.generate) == 0
-    heard = "0"
+    heard: list[str] = []
     for piece in range(5):
         await resources.generation.reply("api-1", GenerateReply("r1", text=str(piece)))
-        [(heard, _)] = await resources.generation.replies("api-1", heard, 10)
-    assert await resources.redis.xlen(keys.replies("api-1")) <= 2
+        heard, _ = await resources.generation.replies("api-1", heard, 10)
+    assert await resources.redis.xlen(keys.replies("api-1")) == 1
 
 
 async def test_many_at_once_wait_for_a_connection(resources: Resources) -> None:
