@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 import uvicorn
@@ -14,11 +15,12 @@ from service.api import edits, generate, health, ledger, operations, problems
 from service.api.access import Keyed, KnownKeys, hearing_of_revoked
 from service.api.context import IDEMPOTENCY, Context
 from service.api.documented import Documented
-from service.api.generation import Questions, listening
+from service.api.generation import SLOW_S, Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
 from service.api.turns import Turns
+from service.api.sockets import notice_the_gone
 from service.bootstrap import build
 from service.settings import Settings
 
@@ -77,8 +79,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def run_api(settings: Settings) -> None:
-    """Serve until SIGTERM."""
-    uvicorn.run(
+    """Serve until SIGTERM. As `uvicorn.run`, which opens its socket itself. Raises SystemExit when it cannot start."""
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.api_host,
         port=settings.api_port,
@@ -86,3 +88,10 @@ def run_api(settings: Settings) -> None:
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
+    opened = config.bind_socket()
+    notice_the_gone(opened, settings.generate_timeout_s + SLOW_S)
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[opened])
+    if not server.started:
+        sys.exit(1)

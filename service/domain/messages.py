@@ -26,7 +26,10 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest(_Message):
-    """A question for any worker that serves at least min_revision. Times are Unix seconds.
+    """A question for any worker that serves at least min_revision.
+
+    Times are seconds of the sender's clock: only how far they are apart means something to others. Since when it has waited,
+    its entry in the stream says, by Redis' clock.
 
     The question is `tokens` where there are some, else `messages` (each with role and content), else `prompt`.
 

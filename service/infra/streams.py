@@ -118,6 +118,11 @@ class Group:
             if not each["pending"] and each["idle"] > idle_ms:
                 await self._redis.xgroup_delconsumer(self._stream, self._group, each["name"])
 
+    async def waited_s(self, entries: Sequence[str]) -> list[float]:
+        """Seconds since each was put into the stream, all by Redis' clock, whatever the clocks of others. Raises RedisError."""
+        seconds, microseconds = await _done(self._redis.time())
+        return [max(seconds + microseconds / 1e6 - _position(entry)[0] / 1e3, 0.0) for entry in entries]
+
     async def done(self, *entries: str) -> None:
         """What is finished is not kept: there is one group a stream."""
         if not entries:

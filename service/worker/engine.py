@@ -23,7 +23,10 @@ Told = list[tuple[Sequence, News]]
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A sequence on its way through. `told` is called on the event loop with everything new, `failed` at most once."""
+    """A sequence on its way through. `told` is called on the event loop with everything new, `failed` at most once.
+
+    Times are monotonic seconds of this process.
+    """
 
     sequence: Sequence
     told: Callable[[News], None]
@@ -134,7 +137,7 @@ class Engine:
         assert self._batcher is not None
         arrived, self._arrived = self._arrived, []
         cancelled, self._cancelled = self._cancelled, set()
-        expired = [id for id, ticket in self._tickets.items() if ticket.deadline < time.time()]
+        expired = [id for id, ticket in self._tickets.items() if ticket.deadline < time.monotonic()]
         for id in expired:
             self._fail(id, "generation_timed_out", "the model did not get to the end in time")
         if not self._holding:
@@ -185,7 +188,7 @@ class Engine:
         ticket = self._tickets.get(sequence.id)
         if ticket is None:
             return  # cancelled during the step
-        now = time.time()
+        now = time.monotonic()
         if not ticket.began_at:
             ticket.began_at = now
             metrics.FIRST_TOKEN_SECONDS.observe(now - ticket.sent_at)

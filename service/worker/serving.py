@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 from redis.exceptions import RedisError
@@ -96,7 +97,7 @@ class Generations:
                 continue
             self._reading = True
             try:
-                self._take(await self._questions.read(count=free, block_ms=BLOCK_MS))
+                await self._take(await self._questions.read(count=free, block_ms=BLOCK_MS))
                 if time.monotonic() - tidied_at >= TIDY_INTERVAL_S:
                     await self._tidy()
                     tidied_at = time.monotonic()
@@ -105,7 +106,7 @@ class Generations:
 
     async def _tidy(self) -> None:
         """Take what was lost on the way here, and clear what nobody works on or waits for."""
-        self._take(await self._questions.handed_out(set(self._entries.values())))
+        await self._take(await self._questions.handed_out(set(self._entries.values())))
         abandoned_after_s = self._settings.generate_timeout_s + ABANDONED_AFTER_S
         abandoned = await self._questions.take_over(int(abandoned_after_s * 1000))
         await self._questions.done(*(entry for entry, _ in abandoned))
@@ -113,8 +114,10 @@ class Generations:
     def _free(self) -> int:
         return min(self._settings.max_running + AHEAD - self.engine.load, MOST_PATIENT - len(self._patient))
 
-    def _take(self, taken: Iterable[tuple[str, dict[str, str]]]) -> None:
-        for entry, fields in taken:
+    async def _take(self, taken: Sequence[tuple[str, dict[str, str]]]) -> None:
+        """From here on a question's times are by this process's monotonic clock."""
+        waited_s = await self._questions.waited_s([entry for entry, _ in taken]) if taken else []
+        for (entry, fields), so_long_s in zip(taken, waited_s, strict=True):
             try:
                 request = GenerateRequest.from_json(fields["request"])
             except (KeyError, ValueError, TypeError, RecursionError) as error:
@@ -122,12 +125,16 @@ class Generations:
                 self._acknowledge(entry)
                 continue
             self._entries[request.id] = entry
-            self._consider(request)
+            sent_at = time.monotonic() - so_long_s
+            self._consider(replace(request, sent_at=sent_at, deadline=sent_at + request.deadline - request.sent_at))
 
     def _consider(self, request: GenerateRequest) -> None:
-        if request.id in self._over or request.deadline < time.time():
+        if request.id in self._over:
             metrics.REQUEST_SUCCESS.labels("abort").inc()
             self._finished(request.id)
+        elif request.deadline < time.monotonic():
+            metrics.REQUEST_SUCCESS.labels("abort").inc()
+            self._refuse(request, "generation_timed_out", "no worker was free in time")
         elif self._resident.revision >= request.min_revision:
             self._begin(request)
         else:
@@ -146,7 +153,7 @@ class Generations:
 
     async def _reach(self, revision: int, deadline: float) -> bool:
         while self._resident.revision < revision:
-            left_s = deadline - time.time()
+            left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
@@ -155,7 +162,7 @@ class Generations:
         return True
 
     def _begin(self, request: GenerateRequest) -> None:
-        metrics.QUEUE_SECONDS.observe(max(time.time() - request.sent_at, 0))
+        metrics.QUEUE_SECONDS.observe(time.monotonic() - request.sent_at)
         resident = self._resident
         failpoints.hit("question.begun", [request.prompt])
         try:

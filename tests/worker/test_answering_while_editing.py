@@ -30,7 +30,7 @@ class Client:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def ask(self, engine: Engine) -> list[int]:
-        engine.submit(Ticket(self.sequence, self._told, self._failed, time.time(), time.time() + 600))
+        engine.submit(Ticket(self.sequence, self._told, self._failed, time.monotonic(), time.monotonic() + 600))
         await self._ended
         return self.said
 
