@@ -21,6 +21,7 @@ ErrataError
 ├── LeaseLost               (worker) another worker may write now
 ├── LedgerConflict          (worker) the ledger is not as this worker left it
 ├── ObjectDamaged           (worker) a stored object is missing or not what its hash says
+├── ForeignObjects          (worker) the object folder belongs to another ledger
 ├── FingerprintMismatch     (worker) rebuilt weights are not those of the head revision
 ├── WrongModel              (worker) the ledger belongs to another model or other modules
 ├── NotCalibrated           (cli)    there is no such model, or it cannot be edited
@@ -161,6 +162,10 @@ class LedgerConflict(ErrataError):
 
 class ObjectDamaged(ErrataError):
     code = "object_damaged"
+
+
+class ForeignObjects(ErrataError):
+    code = "objects_of_another_ledger"
 
 
 class FingerprintMismatch(ErrataError):

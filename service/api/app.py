@@ -19,8 +19,8 @@ from service.api.generation import SLOW_S, Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
-from service.api.turns import Turns
 from service.api.sockets import notice_the_gone
+from service.api.turns import Turns
 from service.bootstrap import build
 from service.settings import Settings
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
-from service.errors import ObjectDamaged, ObjectsUnavailable
+from service.errors import ForeignObjects, ObjectDamaged, ObjectsUnavailable
 
 NAME_LENGTH, FOLDER_LENGTH = 64, 2  # of a SHA-256 in hexadecimal, and of the folder it is in
+OWNER = "ledger.json"  # which ledger the folder belongs to
 
 
 class ObjectStore:
     """Put returns only when the bytes would survive a power cut; get checks them against their name."""
 
     def __init__(self, root: Path) -> None:
+        """Raises ObjectsUnavailable when there is no such folder and none can be made."""
         self._root = root
-        root.mkdir(parents=True, exist_ok=True)
+        with self._there():
+            root.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
         return self._root / name[:FOLDER_LENGTH] / name
@@ -60,19 +64,67 @@ class ObjectStore:
                 files, size = files + 1, size + status.st_size
         return files, size
 
-    def prune(self, needed: Container[str], grace_s: float) -> tuple[int, int]:
-        """Remove what is not needed and older than the grace: what is younger may be about to be committed.
+    def unneeded(self, needed: Container[str], grace_s: float) -> list[Path]:
+        """Files, unfinished ones too, that are not needed and older than the grace.
 
-        Returns (files removed, their bytes).
+        What is younger may be about to be committed.
         """
+        oldest = time.time() - grace_s
+        with self._there():
+            return [Path(file.path) for file, status in self._found() if file.name not in needed and status.st_mtime < oldest]
+
+    def remove(self, files: Iterable[Path], grace_s: float) -> tuple[int, int]:
+        """Remove these but for those that were put again since they were found. Returns (files removed, their bytes)."""
         removed = freed = 0
         oldest = time.time() - grace_s
         with self._there():
-            for file, status in self._found():
-                if file.name not in needed and status.st_mtime < oldest:
-                    Path(file.path).unlink(missing_ok=True)
-                    removed, freed = removed + 1, freed + status.st_size
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    status = file.stat()
+                    if status.st_mtime < oldest:
+                        file.unlink()
+                        removed, freed = removed + 1, freed + status.st_size
         return removed, freed
+
+    def claim(self, ledger: str) -> None:
+        """Make the folder this ledger's, for good, unless it has an owner. Raises ForeignObjects and ObjectsUnavailable."""
+        if self._owner() is None:
+            unfinished = self._root / f".{OWNER}.{uuid.uuid4().hex}"
+            with self._there():
+                try:
+                    with unfinished.open("w") as file:
+                        json.dump({"ledger": ledger}, file)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    with contextlib.suppress(FileExistsError):  # another process was quicker
+                        (self._root / OWNER).hardlink_to(unfinished)
+                finally:
+                    unfinished.unlink(missing_ok=True)
+                _sync_folder(self._root)
+        self.require_owner(ledger)
+
+    def require_owner(self, ledger: str) -> None:
+        """Raises ForeignObjects when the folder belongs to another ledger, and ObjectsUnavailable."""
+        owner = self._owner()
+        if owner not in (None, ledger):
+            raise ForeignObjects(
+                f"the object folder {self._root} belongs to {owner}, and the ledger in this database is {ledger}: one would "
+                "remove the other's objects. Set ERRATA_OBJECT_DIR (or ERRATA_DATA_DIR) to a folder of this ledger's own; "
+                f"a backup brings its objects along. Only if that other ledger is gone for good: remove {self._root / OWNER}, "
+                "and the folder is this ledger's from then on"
+            )
+
+    def _owner(self) -> str | None:
+        """The ledger that the folder belongs to."""
+        with self._there():
+            try:
+                content = (self._root / OWNER).read_text(errors="replace")
+            except FileNotFoundError:
+                return None
+        try:
+            return str(json.loads(content)["ledger"])
+        except (ValueError, KeyError, TypeError):
+            return f"a ledger that {OWNER} does not name"
 
     def _found(self) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
         for file in self._files():

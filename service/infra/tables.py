@@ -221,6 +221,16 @@ writer_lease = Table(
     CheckConstraint("id = 1", name="single"),
 )
 
+# Which ledger this is. At most one row; no part of a backup, so that what is restored is a ledger of its own.
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("identity", String(32), nullable=False),
+    _now("created_at"),
+    CheckConstraint("id = 1", name="single"),
+)
+
 # Who may do what. The secret itself is shown once and kept nowhere. owner: the first key of those that took each other's place.
 api_keys = Table(
     "api_keys",

@@ -17,6 +17,7 @@ from service.infra.archive import MANIFEST, ArchiveReader, ArchiveWriter, Manife
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database, UnitOfWork
 from service.infra.repository.copying import KEPT_ROWS, TABLES, columns
+from service.ledger import ownership
 from service.ledger.checkpoints import uses
 
 TRIES = 3  # an object may be pruned between the ledger's snapshot and its reading
@@ -27,7 +28,8 @@ Progress = Callable[[int, int], None]  # objects done, of how many
 async def back_up(database: Database, objects: ObjectStore, file: Path, window: int, progress: Progress) -> Manifest:
     """Write the backup; what `file` was before stays until the new one is whole.
 
-    Raises ObjectDamaged when an object that a restart or a rollback may need is missing or altered, StorageUnavailable.
+    Raises ObjectDamaged when an object that a restart or a rollback may need is missing or altered, ForeignObjects,
+    StorageUnavailable.
     """
     for _ in range(TRIES - 1):
         with contextlib.suppress(ObjectDamaged):
@@ -44,6 +46,7 @@ async def _back_up(database: Database, objects: ObjectStore, file: Path, window:
             head, schema = await work.repository.head(), await work.repository.schema_version()
         if schema is None:
             raise ErrataError("the database has no tables: there is nothing to back up", code="no_ledger")
+        await ownership.check(database, objects)
         number, row_hash = (head.number, head.row_hash) if head else (None, None)
         manifest = Manifest(schema, number, row_hash, datetime.now(UTC).isoformat(), entries, needed)
         await asyncio.to_thread(_write, file, manifest, dumps, objects, progress)
@@ -77,9 +80,11 @@ def _write(file: Path, manifest: Manifest, dumps: Mapping[str, IO[bytes]], objec
 async def restore(database: Database, objects: ObjectStore, backup: ArchiveReader, progress: Progress) -> None:
     """Objects first, then all tables in one transaction: until that is committed the database is as empty as before.
 
-    Raises DatabaseNotEmpty, BackupDamaged, or ErrataError when the schema is another.
+    What is restored is a ledger of its own. Raises DatabaseNotEmpty, ForeignObjects when the object folder is another's,
+    BackupDamaged, or ErrataError when the schema is another.
     """
     await _refuse_a_ledger(database, backup.manifest)
+    await ownership.claim(database, objects)
     names = backup.manifest.objects
     for done, name in enumerate(names, 1):
         await asyncio.to_thread(_put, objects, backup, name)

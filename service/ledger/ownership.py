@@ -1,52 +1,42 @@
-"""Whose a fact is: a key may replace its own facts, those of the keys it took the place of, and those of nobody.
+"""An object folder belongs to one ledger: another that removed what it does not need would remove the first one's objects.
 
-A key that may also take facts back (`rollback`, `admin`) may replace anybody's.
+A restored backup is another ledger. A copy of the database by other means (pg_dump, a template) is the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import asyncio
+import uuid
 
-from service.domain.access import ApiKey
-from service.domain.edits import EditRecord, NewEdit
-from service.infra.postgres import Database, UnitOfWork
-
-
-async def of_others(work: UnitOfWork, key_id: str, new: Sequence[NewEdit]) -> list[EditRecord]:
-    """Facts in force or waiting that ask the same as these and that the key may not replace."""
-    if not key_id:
-        return []
-    found = await work.repository.unfinished_or_applied_with_prompts([each.prompt for each in new])
-    keys = await work.repository.api_keys_by_id({key_id, *(record.asked_by.key_id for record in found)})
-    return [record for record in found if not _may_replace(keys, key_id, record.asked_by.key_id)]
+from service.infra.objects import ObjectStore
+from service.infra.postgres import Database
 
 
-async def not_replaceable(database: Database, replacing: Mapping[int, Collection[int]]) -> dict[int, int]:
-    """By id of an edit that is to take the place of others: one of these that it may not replace. replacing: ids by id."""
-    ids = sorted({*replacing, *(old for each in replacing.values() for old in each)})
-    if not any(replacing.values()):
-        return {}
+async def claim(database: Database, objects: ObjectStore) -> None:
+    """Before objects are written: make the folder this ledger's, unless it is another's.
+
+    Raises ForeignObjects, ObjectsUnavailable or StorageUnavailable.
+    """
+    await asyncio.to_thread(objects.claim, await _own_identity(database))
+
+
+async def check(database: Database, objects: ObjectStore) -> None:
+    """Before objects are read. Raises ForeignObjects when the folder is another ledger's; one that is nobody's will do."""
     async with database.transaction() as work:
-        records = await work.repository.edits_by_id(ids)
-        keys = await work.repository.api_keys_by_id(_keys_of(records.values()))
-    return {
-        id: min(foreign)
-        for id, olds in replacing.items()
-        if (foreign := [old for old in olds if not _may_replace(keys, _key(records, id), _key(records, old))])
-    }
+        identity = await work.repository.identity()
+    if identity is not None:
+        await asyncio.to_thread(objects.require_owner, identity)
 
 
-def _keys_of(records: Iterable[EditRecord]) -> set[str]:
-    return {record.asked_by.key_id for record in records}
-
-
-def _key(records: Mapping[int, EditRecord], id: int) -> str:
-    return records[id].asked_by.key_id if id in records else ""
-
-
-def _may_replace(keys: Mapping[str, ApiKey], mine: str, other: str) -> bool:
-    """Of ids of keys; empty for nobody's."""
-    if not mine or not other or mine == other:
-        return True
-    key, owner = keys.get(mine), keys.get(other)
-    return key is not None and (key.may_replace_any or (owner is not None and key.owner == owner.owner))
+async def _own_identity(database: Database) -> str:
+    async with database.transaction() as work:
+        identity = await work.repository.identity()
+        if identity is None:
+            await work.repository.insert_identity(uuid.uuid4().hex)
+            await work.commit()
+    if identity is not None:
+        return identity
+    async with database.transaction() as work:
+        identity = await work.repository.identity()  # ours, or that of another process that was quicker
+    assert identity is not None
+    return identity

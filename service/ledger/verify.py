@@ -17,10 +17,10 @@ from service.domain.revisions import (
     row_hash,
     statistics_hash,
 )
-from service.errors import ObjectDamaged
+from service.errors import ForeignObjects, ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database, UnitOfWork
-from service.ledger import integrity, recorded
+from service.ledger import integrity, ownership, recorded
 from service.ledger.checkpoints import uses
 
 
@@ -54,7 +54,12 @@ async def checks(database: Database, objects: ObjectStore, window: int) -> Async
         yield Check("requests", f"{count} submissions, the hash of each recomputed from what was asked for", wrong)
         count, wrong = await recorded.outcomes(work)
         yield Check("outcomes", f"{count} edits, the hash of what teaching came to recomputed", wrong)
-    yield await _objects(database, objects, window)
+    try:
+        await ownership.check(database, objects)
+    except ForeignObjects as error:
+        yield Check("objects", "", [error.detail])
+    else:
+        yield await _objects(database, objects, window)
 
 
 async def _chain(database: Database) -> Check:

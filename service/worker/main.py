@@ -9,6 +9,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from prometheus_client import start_http_server
@@ -20,7 +21,7 @@ from service.domain.messages import WorkerStatus
 from service.errors import StorageUnavailable
 from service.infra.listening import keep_running
 from service.infra.objects import ObjectStore
-from service.ledger import read
+from service.ledger import ownership, read
 from service.settings import Settings
 from service.worker.follower import Follower
 from service.worker.model_thread import ModelThread
@@ -70,8 +71,9 @@ class Worker:
             self._thread.close()
 
     async def _work(self) -> None:
-        resident = self._resident = await self._thread.run(load_resident, self._settings, self._progress)
         objects = self._resources.objects()
+        await self._patiently(partial(self._own, objects))
+        resident = self._resident = await self._thread.run(load_resident, self._settings, self._progress)
         restorer = restorer_for(resident, self._thread, self._resources.database, objects, self._progress)
         if self._settings.worker_role == "reader" or self._settings.edit_mode == "paper":
             await self._patiently(restorer.follow)  # a writer of scoped edits follows once it may take a ledger over
@@ -100,6 +102,11 @@ class Worker:
             for part in (writing, watching, serving):
                 if part is not None:
                     part.cancel()
+
+    async def _own(self, objects: ObjectStore) -> None:
+        """Raises ForeignObjects: what this worker would remove or read is another ledger's."""
+        own = ownership.check if self._settings.worker_role == "reader" else ownership.claim
+        await own(self._resources.database, objects)
 
     def _following(self, restorer: AnyRestorer, objects: ObjectStore, generations: Generations) -> Writer | Follower:
         """What keeps the weights up to date: writing them, or reading what another has written."""
@@ -133,7 +140,7 @@ class Worker:
                 await attempt()
                 return
             except StorageUnavailable as error:
-                self._progress(f"waiting for the ledger: {error.detail}")
+                self._progress(f"waiting for a store: {error.detail}")
                 await asyncio.sleep(1.0)
 
     def _progress(self, message: str) -> None:

@@ -13,6 +13,7 @@ from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
 from service.ledger import checkpoints, integrity, read
 from service.ledger.lease import Lease
+from service.ledger.pruning import prune
 from service.settings import Settings
 from service.worker.model_thread import ModelThread
 from service.worker.modes import Resident
@@ -79,8 +80,8 @@ class Upkeep:
     async def _prune(self, held: Lease) -> None:
         failpoints.hit("prune.before")
         self._pruned_at = self._resident.revision
-        needed = await checkpoints.let_go(self._database, held, self._settings.rollback_window)
-        removed, freed = await asyncio.to_thread(self._objects.prune, needed, self._settings.prune_grace_s)
+        window, grace_s = self._settings.rollback_window, self._settings.prune_grace_s
+        removed, freed = await prune(self._database, held, self._objects, window, grace_s)
         await self._measure()
         if removed:
             log.info("objects pruned", removed=removed, freed_bytes=freed, left=self.usage[0], bytes=self.usage[1])

@@ -54,7 +54,12 @@ TAKEN_BACK = f"""
 KEY = f"INSERT INTO api_keys (id, name, secret_hash, scopes) VALUES ('key', 'ann', {HASH}, '[]')"
 FOUND_BY = f"UPDATE edits SET prompt_hash = '{prompt_hash('where is it?')}' WHERE id = 2;"
 EVENTS = FOUND_BY + "INSERT INTO edit_events (edit_id, revision, event) VALUES (1, 2, 'applied'), (2, 2, 'applied');"
-SINCE = {"0003": EVENTS + TAKEN_BACK, **dict.fromkeys(("0010", "0011", "0012"), EVENTS + TAKEN_BACK + KEY)}
+OWNED_KEY = KEY.replace("scopes)", "scopes, owner)").replace("'[]')", "'[]', 'key')")
+SINCE = {
+    "0003": EVENTS + TAKEN_BACK,
+    **dict.fromkeys(("0010", "0011", "0012"), EVENTS + TAKEN_BACK + KEY),
+    "0013": EVENTS + TAKEN_BACK + OWNED_KEY,
+}
 ALL = [each.revision for each in ScriptDirectory("migrations").walk_revisions()]
 HEAD = ALL[0]
 

@@ -41,7 +41,7 @@ async def bring_back(file: Path, url: str, objects: Path) -> None:
 def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
     with psycopg.connect(url) as connection:
         names = connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'writer_lease'"
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('writer_lease', 'ledger_identity')"
         ).fetchall()
         return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for (name,) in names}
 

@@ -9,6 +9,7 @@ from service.infra.repository.checkpoints import CheckpointRows
 from service.infra.repository.copying import CopyRows
 from service.infra.repository.edits import EditRows
 from service.infra.repository.events import EventRows
+from service.infra.repository.identity import IdentityRows
 from service.infra.repository.integrity import IntegrityRows
 from service.infra.repository.keys import KeyRows
 from service.infra.repository.leases import LeaseRows
@@ -28,6 +29,7 @@ class Repository(
     OperationRows,
     RequestRows,
     LeaseRows,
+    IdentityRows,
     IntegrityRows,
     KeyRows,
     CopyRows,

@@ -10,9 +10,9 @@ from psycopg import sql
 from sqlalchemy import text
 
 from service.infra.repository.rows import Rows
-from service.infra.tables import metadata
+from service.infra.tables import ledger_identity, metadata
 
-TABLES = tuple(table.name for table in metadata.sorted_tables)  # each after those that it refers to
+TABLES = tuple(table.name for table in metadata.sorted_tables if table is not ledger_identity)  # each after those it refers to
 KEPT_ROWS = ("writer_lease",)  # tables that have a row in an empty database
 
 
