@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import ErrataError, StorageUnavailable
 from service.infra.repository import Repository
+from service.infra.silence import LIMIT, limited
 
 ANSWER_LIMIT_S = 20.0
 CONNECT_TIMEOUT_S = 3
+IDLE_LIMIT_S = 60  # between two statements of a transaction
 
 
 def driver_url(url: str) -> str:
@@ -31,7 +31,8 @@ def driver_url(url: str) -> str:
 
 
 def create_engine(url: str, application_name: str, answer_limit_s: float = ANSWER_LIMIT_S) -> AsyncEngine:
-    """answer_limit_s: how long a statement may take; then the connection is given up, with an OperationalError."""
+    """answer_limit_s: how long a statement, or a part of a long answer, may take; then the connection is given up, with an
+    OperationalError."""
     engine = create_async_engine(
         driver_url(url),
         pool_size=10,
@@ -40,40 +41,24 @@ def create_engine(url: str, application_name: str, answer_limit_s: float = ANSWE
         pool_timeout=10,
         hide_parameters=True,  # of a failing statement: they are what callers wrote
         connect_args={"application_name": application_name, "connect_timeout": CONNECT_TIMEOUT_S},
+        execution_options={LIMIT: answer_limit_s},
     )
     dialect: Any = engine.dialect
     for name in ("do_ping", "do_commit", "do_rollback", "do_execute", "do_executemany", "do_execute_no_params"):
-        setattr(dialect, name, _limited(getattr(dialect, name), answer_limit_s))
+        setattr(dialect, name, limited(getattr(dialect, name), answer_limit_s))
+    _ends_dead_transactions(engine)
     return engine
 
 
-def _limited(function: Callable[..., Any], limit_s: float) -> Callable[..., Any]:
-    """A dialect's function whose first argument is a connection or a cursor."""
+def _ends_dead_transactions(engine: AsyncEngine) -> None:
+    """Have the server end a transaction whose client does nothing, with its locks: it was stopped, or its host is gone."""
 
-    def limited(first: Any, *arguments: Any, **others: Any) -> Any:
-        connection = getattr(first, "_adapt_connection", first)
-        with _given_up_after(limit_s, connection.driver_connection):
-            return function(first, *arguments, **others)
-
-    return limited
-
-
-@contextmanager
-def _given_up_after(limit_s: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
-    """Close the socket under a server that is silent for so long: whoever waits for it then hears an error.
-
-    Cancelling would not do: psycopg asks the server to cancel the statement and waits for its answer.
-    """
-
-    def give_up() -> None:
-        with socket.socket(fileno=os.dup(connection.fileno())) as other_end:
-            other_end.shutdown(socket.SHUT_RDWR)
-
-    timer = asyncio.get_running_loop().call_later(limit_s, give_up)
-    try:
-        yield
-    finally:
-        timer.cancel()
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_limits(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        engine.dialect.do_execute(cursor, f"SET idle_in_transaction_session_timeout = '{IDLE_LIMIT_S}s'", ())
+        cursor.close()
+        engine.dialect.do_commit(connection)
 
 
 class UnitOfWork:
@@ -98,7 +83,7 @@ class Database:
         try:
             async with self._engine.connect() as connection:
                 yield UnitOfWork(connection)  # leaving without commit() rolls back
-        except (OperationalError, InterfaceError, TimeoutError, PoolTimeoutError) as error:
+        except (OperationalError, InterfaceError, psycopg.OperationalError, TimeoutError, PoolTimeoutError) as error:
             raise StorageUnavailable(f"Postgres: {_first_line(error)}", retry_after_s=2) from error
         except DBAPIError as error:
             if isinstance(error.orig, UndefinedTable):

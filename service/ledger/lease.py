@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
+
 from service.errors import LeaseLost
 from service.infra.postgres import Database, UnitOfWork
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +22,13 @@ class Lease:
 
 
 async def acquire(database: Database, holder: str, ttl_s: float) -> Lease | None:
-    """The lease under a new epoch, or None while somebody else's runs."""
+    """The lease under a new epoch, or None while somebody else's runs.
+
+    A worker that was stopped in the middle of a transaction, or whose host is gone, does not keep a lease that has run out.
+    """
     async with database.transaction() as work:
+        if ended := await work.repository.end_stopped_holder(ttl_s):
+            log.warning("a worker that had stopped kept the lease's row; its session was ended", sessions=ended)
         epoch = await work.repository.acquire_lease(holder, ttl_s)
         await work.commit()
     return None if epoch is None else Lease(holder, epoch, ttl_s)

@@ -40,10 +40,9 @@ async def bring_back(file: Path, url: str, objects: Path) -> None:
 
 def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
     with psycopg.connect(url) as connection:
-        names = connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('writer_lease', 'ledger_identity')"
-        ).fetchall()
-        return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for (name,) in names}
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        ledgers = {name for (name,) in names} - {"writer_lease", "ledger_identity"}
+        return {name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr) for name in ledgers}
 
 
 @pytest.fixture

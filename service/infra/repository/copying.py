@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from contextlib import AsyncExitStack
 
-from psycopg import AsyncConnection as Driver
 from psycopg import sql
 from sqlalchemy import text
 
 from service.infra.repository.rows import Rows
+from service.infra.silence import given_up_after
 from service.infra.tables import ledger_identity, metadata
 
 TABLES = tuple(table.name for table in metadata.sorted_tables if table is not ledger_identity)  # each after those it refers to
@@ -29,8 +29,11 @@ class CopyRows(Rows):
         """The rows in COPY's text format, with the columns in the order of `columns`."""
         statement = sql.SQL("COPY {} ({}) TO STDOUT").format(sql.Identifier(table), _columns(columns(table)))
         driver = await self._driver()
-        async with driver.cursor() as cursor, cursor.copy(statement) as rows:
-            async for part in rows:
+        async with AsyncExitStack() as stack:
+            cursor = await stack.enter_async_context(driver.cursor())
+            with given_up_after(self._answer_limit_s, driver):
+                rows = await stack.enter_async_context(cursor.copy(statement))
+            async for part in self._each(aiter(rows)):
                 yield bytes(part)
 
     async def copy_in(self, table: str, named: Iterable[str], parts: Iterable[bytes]) -> int:
@@ -38,9 +41,10 @@ class CopyRows(Rows):
         statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), _columns(named))
         driver = await self._driver()
         async with driver.cursor() as cursor:
-            async with cursor.copy(statement) as rows:
+            async with cursor.copy(statement) as rows:  # its end checks every reference, however long that takes
                 for part in parts:
-                    await rows.write(part)
+                    with given_up_after(self._answer_limit_s, driver):
+                        await rows.write(part)
             return cursor.rowcount
 
     async def close_to_others(self) -> None:
@@ -69,13 +73,6 @@ class CopyRows(Rows):
                         FROM {table.name} HAVING max({column.name}) IS NOT NULL
                     """
                     await self._connection.execute(text(statement))
-
-    async def _driver(self) -> Driver[Any]:
-        """The connection below SQLAlchemy's, in the same transaction."""
-        raw = await self._connection.get_raw_connection()
-        assert raw.driver_connection is not None
-        found: Driver[Any] = raw.driver_connection
-        return found
 
 
 def columns(table: str) -> list[str]:

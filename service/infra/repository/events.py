@@ -114,7 +114,7 @@ class EventRows(Rows):
         last = select(*known).where(considered).ext(distinct_on(edit_events.c.edit_id))
         ordered = last.order_by(edit_events.c.edit_id.desc(), edit_events.c.revision.desc())  # as the primary key has them
         found = await self._connection.stream(ordered, execution_options=BY_PAGE)
-        async for page in found.partitions():  # one by one they would take six times as long
+        async for page in self._each(found.partitions()):  # one by one they would take six times as long
             for edit_id, event, record in page:
                 yield edit_id, record if event in IN_THE_WEIGHTS else None
 
