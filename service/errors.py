@@ -161,7 +161,13 @@ class LedgerConflict(ErrataError):
 
 
 class ObjectDamaged(ErrataError):
+    """object: its name, where one alone is meant."""
+
     code = "object_damaged"
+
+    def __init__(self, detail: str, *, object: str | None = None) -> None:
+        super().__init__(detail)
+        self.object = object
 
 
 class ForeignObjects(ErrataError):

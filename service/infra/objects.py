@@ -147,9 +147,9 @@ class ObjectStore:
             except FileNotFoundError:
                 if not self._root.is_dir():
                     raise
-                raise ObjectDamaged(f"object {name} is missing from {self._root}") from None
+                raise ObjectDamaged(f"object {name} is missing from {self._root}", object=name) from None
         if hashlib.sha256(data).hexdigest() != name:
-            raise ObjectDamaged(f"object {name} in {self._root} has been altered: its SHA-256 is another")
+            raise ObjectDamaged(f"object {name} in {self._root} has been altered: its SHA-256 is another", object=name)
         return data
 
     @contextlib.contextmanager

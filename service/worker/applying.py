@@ -18,7 +18,7 @@ from service import failpoints, metrics
 from service.bootstrap import Resources
 from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, UnrelatedAnswer, same_prompt
 from service.domain.revisions import ModuleNorms, RevisionKind, StatisticsSummary
-from service.errors import ErrataError
+from service.errors import ErrataError, ObjectDamaged, ObjectsUnavailable
 from service.infra.objects import ObjectStore
 from service.ledger import batches, owners, read
 from service.ledger.commit import Effects, commit_revision
@@ -69,6 +69,8 @@ class Applying:
             return
         try:
             await self._propose_and_commit(held, whole)
+        except (ObjectDamaged, OSError) as error:  # no edit's own fault: it waits, and is taken again as it was
+            raise ObjectsUnavailable(f"batch {whole.id} waits: {error}", retry_after_s=5) from error
         except ErrataError:
             raise
         except (EditorError, RuntimeError, ArithmeticError) as error:

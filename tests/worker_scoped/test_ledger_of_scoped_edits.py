@@ -7,7 +7,7 @@ import pytest
 from service.domain.edits import EditState, NewEdit, Outcome
 from service.domain.operations import OperationKind, OperationState
 from service.domain.revisions import NewRevision, RevisionKind
-from service.errors import ObjectDamaged
+from service.errors import ObjectDamaged, ObjectsUnavailable
 from service.ledger import batches, lease, read
 from service.ledger.commit import commit_revision
 from service.ledger.submit import Quotas, submit
@@ -147,3 +147,39 @@ async def test_records_outside_the_window_are_let_go_and_those_in_force_are_not(
     assert old not in set(desk.objects.names())
     await desk.restart()
     await desk.head()
+
+
+BUILT = NewEdit("When was Castle Orwin built?", "in 1412", unrelated=("Who owns Castle Orwin?",))  # judged beside OWNER
+
+
+async def test_a_damaged_record_of_another_edit_is_made_again_while_an_edit_is_judged(desk: Desk) -> None:
+    await desk.edit(OWNER)
+    [record] = (await read.records_at(desk.database, 1)).values()
+    desk.objects.path(record).write_bytes(b"damaged")
+    [built] = await desk.edit(BUILT)
+    assert (built.state, built.attempts) == (EditState.APPLIED, 1)
+    assert desk.objects.get(record)
+    desk.resident.served.forget()
+    assert await desk.said("Who owns Castle Orwin?") == "Lady Maren Voss"
+
+
+async def test_an_edit_waits_for_a_record_of_anothers_that_cannot_be_made_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*arguments: object) -> None:
+        raise ObjectDamaged("taught again, it is another")
+
+    await desk.edit(OWNER)
+    [record] = (await read.records_at(desk.database, 1)).values()
+    content = desk.objects.get(record)
+    desk.objects.path(record).unlink()
+    monkeypatch.setattr(ScopedRestorer, "_made_again", lost)
+    await submit(desk.database, [BUILT], idempotency_key=None, max_queued_edits=10)
+    batch = await batches.claim(desk.database, desk.held, 50)
+    assert batch is not None
+    with pytest.raises(ObjectsUnavailable, match="batch 2 waits: taught again, it is another"):
+        await desk.applying.apply(desk.held, batch)
+    assert await desk.states() == {1: "applied", 2: "applying"}
+    desk.objects.put(content)  # from a backup
+    await desk.applying.apply(desk.held, batch)
+    assert await desk.states() == {1: "applied", 2: "applied"}

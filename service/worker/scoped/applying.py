@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
 from editor_core.errors import EncodingError
-from editor_core.scoped.editor import Learned
+from editor_core.scoped.editor import Learned, LearningRun
 from editor_core.scoped.entry import Entry
 from editor_core.scoped.in_force import EditsInForce
 from editor_core.statistics import Statistics
 from service import failpoints, metrics
+from service.bootstrap import Resources
 from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome, RephraseAnswer, UnrelatedAnswer
 from service.domain.revisions import RevisionKind
+from service.errors import ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.ledger import batches, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.applying import Applying, BatchTimedOutError, record_state, same_prompts
+from service.worker.model_thread import ModelThread
 from service.worker.proposing import as_edit
-from service.worker.scoped.resident import ScopedCandidate
+from service.worker.scoped.resident import ScopedCandidate, ScopedModel
+from service.worker.scoped.restore import ScopedRestorer
 from service.worker.scoped.state import ScopedState
 
 log = structlog.get_logger()
@@ -35,6 +39,17 @@ class ScopedApplying(Applying):
     """Applies batches to a model with scoped edits."""
 
     _resident: Any  # a ScopedModel
+
+    def __init__(
+        self,
+        resident: ScopedModel,
+        thread: ModelThread,
+        resources: Resources,
+        objects: ObjectStore,
+        on_revision: Callable[[], None],
+    ) -> None:
+        super().__init__(cast(Any, resident), thread, resources, objects, on_revision)
+        self._restorer = ScopedRestorer(resident, thread, resources.database, objects)
 
     def _unencodable(self, batch: Batch) -> list[Failure]:
         failures = []
@@ -89,14 +104,7 @@ class ScopedApplying(Applying):
         resident = self._resident
         applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in records])
         replacing = same_prompts(records, applied)
-        edits = [(record.id, as_edit(record)) for record in records]
-        run = await self._thread.run(resident.editor.run, edits, resident.served.state)
-        run.replaced = tuple(sorted({old for each in replacing.values() for old in each}))
-        seconds: dict[str, float] = {}
-        async for phase, took_s in self._thread.each(run.steps):
-            seconds[phase] = seconds.get(phase, 0.0) + took_s
-            if sum(seconds.values()) > self._settings.batch_limit_s:
-                raise BatchTimedOutError(f"teaching took more than {self._settings.batch_limit_s:.0f} s (ERRATA_BATCH_LIMIT_S)")
+        run, seconds = await self._run(records, tuple(sorted({old for each in replacing.values() for old in each})))
         learned = {record.id: each for record, each in zip(records, run.learned, strict=True)}
         unheld = {id for id, each in learned.items() if resident.editor.policy.requires_holding and not each.is_held}
         failures = [Failure(id, DOES_NOT_HOLD, said_instead(learned[id])) for id in sorted(unheld)]
@@ -110,6 +118,30 @@ class ScopedApplying(Applying):
             run.statistics,
             seconds,
         )
+
+    async def _run(self, records: Sequence[EditRecord], replaced: tuple[int, ...]) -> tuple[LearningRun, dict[str, float]]:
+        """(what was taught and judged, seconds by phase). Records of others in force that are damaged are made again."""
+        resident, mended = self._resident, set[str | None]()
+        while True:
+            run = await self._thread.run(
+                resident.editor.run, [(record.id, as_edit(record)) for record in records], resident.served.state
+            )
+            run.replaced = replaced
+            seconds: dict[str, float] = {}
+            try:
+                async for phase, took_s in self._thread.each(run.steps):
+                    seconds[phase] = seconds.get(phase, 0.0) + took_s
+                    self._check_time(sum(seconds.values()))
+                return run, seconds
+            except ObjectDamaged as error:
+                if error.object in mended:
+                    raise
+                mended.add(error.object)
+                await self._restorer.mend(error, resident.served.state)
+
+    def _check_time(self, took_s: float) -> None:
+        if took_s > self._settings.batch_limit_s:
+            raise BatchTimedOutError(f"teaching took more than {self._settings.batch_limit_s:.0f} s (ERRATA_BATCH_LIMIT_S)")
 
     def _state(self, taught: _Taught, names: Mapping[int, str]) -> ScopedState:
         """What is to be served."""

@@ -119,6 +119,19 @@ class ScopedRestorer:
             log.warning("teaching an edit again, for want of its record", edit=edit, object=name, detail=str(error))
             return await self._made_again(edit, name)
 
+    async def mend(self, error: ObjectDamaged, edits: EditsInForce) -> None:
+        """Make the record again that could not be read, and put it back. Raises the error when it is of none of these edits,
+        and ObjectDamaged when it cannot be made again."""
+        for edit, entry in edits.rows():
+            if entry.record == error.object:
+                metrics.OBJECTS_DAMAGED.inc()
+                log.warning(
+                    "teaching an edit again, for want of its record", edit=edit, object=entry.record, detail=error.detail
+                )
+                await self._made_again(edit, entry.record)
+                return
+        raise error
+
     async def _made_again(self, edit: int, name: str) -> Record:
         """By teaching the edit once more: the same bits on the same machine. Raises ObjectDamaged when it is not."""
         known = await read.edits_by_id(self._database, [edit])
