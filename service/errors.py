@@ -2,10 +2,13 @@
 
 ErrataError
 ├── InvalidInput            422      the request says something we cannot take
-│   └── BadEncoding         400      it is not UTF-8
+│   ├── BadEncoding         400      it is not UTF-8
+│   └── NotJson             415      the body does not say that it is JSON
 ├── Unauthenticated         401      no key, or none that is known
 ├── Forbidden               403      the key does not allow this
+├── OriginNotAllowed        403      a web page of another site asks for a change
 ├── NotFound                404
+├── HostNotAllowed          421      it is addressed to a name that is not this service's
 ├── IdempotencyConflict     422      the key was used with another body
 ├── RequestInProgress       409      a request with this Idempotency-Key is under way
 ├── NotReversible           409      there is nothing to take back, or not any more
@@ -57,6 +60,11 @@ class BadEncoding(InvalidInput):
     status = 400
 
 
+class NotJson(InvalidInput):
+    code = "unsupported_media_type"
+    status = 415
+
+
 class Unauthenticated(ErrataError):
     code = "unauthenticated"
     status = 401
@@ -67,6 +75,18 @@ class Forbidden(ErrataError):
     code = "forbidden"
     status = 403
     title = "The key does not allow this"
+
+
+class OriginNotAllowed(ErrataError):
+    code = "origin_not_allowed"
+    status = 403
+    title = "Pages of that site may not ask this"
+
+
+class HostNotAllowed(ErrataError):
+    code = "host_not_allowed"
+    status = 421
+    title = "This service has another name"
 
 
 class NotFound(ErrataError):

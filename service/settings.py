@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,14 @@ def _rates(text: str) -> str:
     if text and not all(rate.amount for rate in parse_many(text)):
         raise ValueError("a rate of 0 would refuse everything; leave it empty for no limit")
     return text
+
+
+def _networks(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """The addresses themselves. Raises ValueError for what is neither an address, nor a network, nor *."""
+    for each in addresses:
+        if each != "*":
+            ip_network(each)
+    return addresses
 
 
 Rates = Annotated[str, AfterValidator(_rates)]
@@ -46,6 +55,18 @@ class Settings(BaseSettings):
     api_port: int = Field(8321, ge=1, le=65535)
     published_host: str = Field(
         "", description="Where a container's port is published; keys are asked for unless it is loopback. Default: api_host."
+    )
+    allowed_hosts: CommaSeparated = Field(
+        (),
+        description="Names in the header Host that are answered besides loopback's and api_host; * stands for anything. Where "
+        "keys are asked for and this is empty, any: no page that a browser is misled to has a key.",
+    )
+    cors_origins: CommaSeparated = Field(
+        (), description='Sites whose pages may use the api: "https://chat.example.com", or *. Empty: those of its own address.'
+    )
+    trusted_proxies: Annotated[CommaSeparated, AfterValidator(_networks)] = Field(
+        (),
+        description="Addresses or networks whose X-Forwarded-For is believed, or *; rates count by address.",
     )
     require_keys: bool = Field(False, description="Ask for API keys on loopback too; elsewhere they always are.")
     api_key: str = Field("", description="What the command line shows.", repr=False)
@@ -164,7 +185,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "text"
 
-    @field_validator("edit_modules", "edit_formats", "update_blocks", mode="before")
+    @field_validator(
+        "allowed_hosts", "cors_origins", "trusted_proxies", "edit_modules", "edit_formats", "update_blocks", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -179,6 +202,13 @@ class Settings(BaseSettings):
         """Whoever can reach the api over a network could edit the model: there is no switching it off."""
         host = self.published_host or self.api_host
         return self.require_keys or not (host in ("localhost", "::1") or host.startswith("127."))
+
+    @property
+    def answered_hosts(self) -> tuple[str, ...]:
+        """Names under which the api answers besides loopback's."""
+        if self.keys_required:
+            return self.allowed_hosts or ("*",)
+        return tuple(filter(None, (self.api_host, self.published_host, *self.allowed_hosts)))
 
     @property
     def objects(self) -> Path:

@@ -110,4 +110,5 @@ def settings(servers: Servers, tmp_path: Path) -> Settings:
         redis_url=servers.redis_url,
         redis_prefix=f"test-{uuid.uuid4().hex[:12]}",
         data_dir=tmp_path,
+        allowed_hosts=("test", "t"),  # the names under which tests ask an api in their own process
     )

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
@@ -19,6 +20,7 @@ from service.api.generation import SLOW_S, Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
 from service.api.openai import routes as openai
+from service.api.origins import EXPOSED, AllowedHosts, SameSite
 from service.api.sockets import notice_the_gone
 from service.api.turns import Turns
 from service.bootstrap import build
@@ -74,12 +76,23 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_key)
     if settings.keys_required:
         app.add_middleware(Keyed, keys=keys, reading_is_open=settings.reading_is_open)
+    app.add_middleware(SameSite, allowed=settings.cors_origins)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),  # mirrored: Authorization, Idempotency-Key, and those that OpenAI's client tells of itself
+            expose_headers=EXPOSED,
+            allow_private_network=True,
+        )
+    app.add_middleware(AllowedHosts, names=settings.answered_hosts)
     app.add_middleware(Observed)
     return app
 
 
-def run_api(settings: Settings) -> None:
-    """Serve until SIGTERM. As `uvicorn.run`, which opens its socket itself. Raises SystemExit when it cannot start."""
+def server(settings: Settings) -> uvicorn.Server:
+    """What serves the api on its address. Who is asking is what trusted proxies say, or else who is connected."""
     config = uvicorn.Config(
         create_app(settings),
         host=settings.api_host,
@@ -87,11 +100,18 @@ def run_api(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips="*" if "*" in settings.trusted_proxies else list(settings.trusted_proxies),
     )
-    opened = config.bind_socket()
+    return uvicorn.Server(config)
+
+
+def run_api(settings: Settings) -> None:
+    """Serve until SIGTERM. As `uvicorn.run`, which opens its socket itself. Raises SystemExit when it cannot start."""
+    serving = server(settings)
+    opened = serving.config.bind_socket()
     notice_the_gone(opened, settings.generate_timeout_s + SLOW_S)
-    server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
-        server.run(sockets=[opened])
-    if not server.started:
+        serving.run(sockets=[opened])
+    if not serving.started:
         sys.exit(1)

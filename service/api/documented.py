@@ -35,6 +35,8 @@ class Documented(FastAPI):
                 responses = operation["responses"]
                 if FRAMEWORKS_OWN in str(responses.get("422")):
                     del responses["422"]
+                if not is_open(path):
+                    _may_be_turned_away(operation, method, _error(path))
                 if self._keyed and not is_open(path):
                     _ask_for_a_key(operation, _error(path), scoped=needed(method.upper(), path) is not None)
                 for response in responses.values():
@@ -51,11 +53,22 @@ def _error(path: str) -> dict[str, Any]:
     return {"application/json": {"schema": OPENAI_ERROR}} if path.startswith(OPENAI) else {MEDIA_TYPE: {"schema": PROBLEM}}
 
 
+def _may_be_turned_away(operation: dict[str, Any], method: str, content: dict[str, Any]) -> None:
+    operation["responses"]["421"] = {"description": "A Host that is not this service's", "content": content}
+    if method != "get":
+        operation["responses"]["403"] = {"description": "An Origin that may not ask", "content": content}
+    if "requestBody" in operation:
+        operation["responses"]["415"] = {"description": "A body that is not said to be JSON", "content": content}
+
+
 def _ask_for_a_key(operation: dict[str, Any], content: dict[str, Any], scoped: bool) -> None:
     operation["security"] = [{"key": []}]
     operation["responses"]["401"] = {"description": "No key, or none that is known", "content": content}
     if scoped:
-        operation["responses"]["403"] = {"description": "The key lacks the scope", "content": content}
+        operation["responses"]["403"] = {
+            "description": "The key lacks the scope, or the Origin may not ask",
+            "content": content,
+        }
 
 
 def _as_problem(response: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.errors import ErrataError, NotFound
+from service.errors import ErrataError, NotFound, NotJson
 
 log = structlog.get_logger()
 OPENAI = "/v1/"
@@ -131,6 +131,9 @@ def refusal(path: str, error: ErrataError) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):  # nobody has parsed it
+        wanted = "send the header Content-Type: application/json (curl: -H 'Content-Type: application/json')"
+        return refusal(request.url.path, NotJson(f"the body does not say that it is JSON; {wanted}"))
     errors = [_field_error(each) for each in error.errors()[:MOST_ERRORS]]
     first = errors[0]
     if error.errors()[0]["loc"][0] == "path":
