@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
+from service.api.app import create_app
 from service.bootstrap import Resources, build
 from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.ledger import lease
@@ -25,6 +27,15 @@ async def held(resources: Resources) -> Lease:
     acquired = await lease.acquire(resources.database, "test-writer", 60)
     assert acquired is not None
     return acquired
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
 
 
 @pytest.fixture
