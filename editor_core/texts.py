@@ -64,13 +64,18 @@ def _control_tokens(tokenizer: Any) -> set[str]:
     return {each for each in known if len(each) > 1}
 
 
-def conversation(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
+def conversation(tokenizer: Any, turns: Sequence[Mapping[str, str]], goes_on: bool | None = None) -> str:
     """Turns (role and content) as the chat template writes them, up to where the answer begins.
 
-    A last turn of the assistant's is the beginning of the answer, which is to go on. Raises what the template does.
+    goes_on: whether the last turn has no end yet, and the answer goes on from it; None: where it is the assistant's.
+
+    Raises what the template does.
     """
     own = [{**turn, "content": guarded(tokenizer, turn["content"])} for turn in turns]
-    begun = own.pop()["content"] if len(own) > 1 and own[-1]["role"] == "assistant" else ""
+    is_begun = len(own) > 1 and own[-1]["role"] == "assistant"
+    if goes_on and not is_begun:
+        return str(tokenizer.apply_chat_template(own, continue_final_message=True, tokenize=False))
+    begun = own.pop()["content"] if is_begun and goes_on is not False else ""
     return str(tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False)) + begun
 
 

@@ -6,18 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 UNFINISHED = "�"  # what a tokenizer says for bytes that are not a character yet
+MOST_UNFINISHED = 16  # tokens, of which a character has four at most: after so many there is none to come
+
+
+def token_starts(tokenizer: Any, ids: Sequence[int], *, special: bool) -> list[int]:
+    """Where in their text the tokens begin (characters); parts of one character begin where it does.
+
+    special: whether control tokens are part of the text
+    """
+    growing = GrowingText(tokenizer, special=special)
+    for token in ids:
+        growing.add(token)
+    return growing.starts
 
 
 class GrowingText:
     """The text of the tokens so far.
 
+    special   whether control tokens are part of it
     text      what is known, cut before the first stop text
     starts    of every token, where in the text it begins (or would)
     stopped   whether a stop text has come up
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self._tokenizer, self._stop = tokenizer, [each for each in stop if each]
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = (), *, special: bool = False) -> None:
+        self._tokenizer, self._stop, self._special = tokenizer, [each for each in stop if each], special
         self._tokens: list[int] = []
         self._context = self._read = 0  # decoded together with what follows, since words join; read up to here
         self.text = ""
@@ -29,7 +42,8 @@ class GrowingText:
         self._tokens.append(token)
         known = self._decoded(self._tokens[self._context : self._read])
         now = self._decoded(self._tokens[self._context :])
-        if len(now) > len(known) and not now.endswith(UNFINISHED):
+        is_whole = not now.endswith(UNFINISHED) or len(self._tokens) - self._read >= MOST_UNFINISHED
+        if len(now) > len(known) and is_whole:
             self._context, self._read = self._read, len(self._tokens)
             self._append(now[len(known) :])
 
@@ -58,4 +72,4 @@ class GrowingText:
             self.text, self.stopped = self.text[: min(found)], True
 
     def _decoded(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)) if tokens else ""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=not self._special)) if tokens else ""

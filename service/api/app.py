@@ -19,6 +19,7 @@ from service.api.documented import Documented
 from service.api.generation import SLOW_S, Questions, listening
 from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
 from service.api.observed import Observed
+from service.api.openai import models, tokens
 from service.api.openai import routes as openai
 from service.api.origins import EXPOSED, AllowedHosts, SameSite
 from service.api.sockets import notice_the_gone
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
     )
-    for module in (edits, operations, generate, openai, ledger, health):
+    for module in (edits, operations, generate, openai, models, tokens, ledger, health):
         app.include_router(module.router)
     problems.install(app, settings.max_body_bytes)
     # Outside the body limit, so that what is refused is not read; each is outside those added before it.

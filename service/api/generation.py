@@ -10,7 +10,7 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -18,7 +18,7 @@ import structlog
 from service import metrics
 from service.api.turns import Place, Turns
 from service.api.watch import Asked, Watch
-from service.domain.messages import GenerateReply, GenerateRequest
+from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.errors import (
     AnswerLost,
     ErrataError,
@@ -68,6 +68,9 @@ class Question:
     echo: bool = False
     min_revision: int = 0
     key_id: str = ""
+    goes_on: bool | None = None
+    special_tokens: bool = True
+    is_read_only: bool = False
 
 
 class Questions:
@@ -95,7 +98,7 @@ class Questions:
         self.open = Counter[str]()  # questions by API key, those that wait for their turn among them
         self._one_at_a_time = asyncio.Lock()
         self.watch = Watch(channel, presence, self._asked)
-        self._known_until, self._models, self._served = 0.0, list[str](), 0
+        self._known_until, self._models, self._served = 0.0, dict[str, WorkerStatus](), 0
         metrics.OPEN_QUESTIONS.set_function(lambda: self.open.total())
 
     @property
@@ -123,11 +126,11 @@ class Questions:
         """Whether an answer would be heard now."""
         return self._listened_at is not None and time.monotonic() - self._listened_at < DEAF_AFTER_S
 
-    async def models(self) -> list[str]:
-        """Names of the models that workers have ready. Raises StorageUnavailable."""
+    async def models(self) -> Mapping[str, WorkerStatus]:
+        """The models that workers have ready, by name, each with who has had it for longest. Raises StorageUnavailable."""
         if time.monotonic() > self._known_until:
             ready = [worker for worker in await self._presence.workers() if worker.state == "ready"]
-            self._models = list(dict.fromkeys(worker.model for worker in ready))
+            self._models = {each.model: each for each in sorted(ready, key=lambda each: each.ready_at, reverse=True)}
             self._served = max((worker.revision for worker in ready), default=0)
             self._known_until = time.monotonic() + (READY_FOR_S if ready else 0)
             self._turns.workers = max(len(ready), 1)

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 PREFIX = "errata"
 LONGEST_NAME = 100
+ASKING = ("/generate", "/tokenize", "/detokenize")
 OPEN_PATHS = ("/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
 
 
@@ -86,7 +87,7 @@ def is_open(path: str) -> bool:
 
 def counted_as(method: str, path: str) -> Scope | None:
     """Whose rate a request takes from: GENERATE for asking, EDIT for all that changes the ledger, None for reading."""
-    if path == "/generate" or (path.startswith("/v1/") and not path.startswith("/v1/models")):
+    if path in ASKING or (path.startswith("/v1/") and not path.startswith("/v1/models")):
         return Scope.GENERATE
     return None if method in ("GET", "HEAD", "OPTIONS") or is_open(path) else Scope.EDIT
 
@@ -101,7 +102,7 @@ def needed(method: str, path: str, *, reading_is_open: bool = False) -> tuple[Sc
     reading_is_open: any key may read the ledger.
     """
     first, _, rest = path.lstrip("/").partition("/")
-    if path == "/generate" or first == "v1":
+    if path in ASKING or first == "v1":
         return (Scope.GENERATE,)
     if method in ("GET", "HEAD", "OPTIONS"):
         return None if reading_is_open or path == "/stats" else OWN if first in ("edits", "operations") else LEDGER

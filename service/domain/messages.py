@@ -37,6 +37,12 @@ class GenerateRequest(_Message):
     echo      the prompt's own tokens as well
     stream    tell what is said as it is said
     key_id    of the API key that asks
+    goes_on         whether the answer goes on from the last of the messages; None: where that is the assistant's
+    special_tokens  whether a plain prompt gets those that the tokenizer begins a text with
+    is_read_only    nothing is said: the question's tokens are what is asked for
+    logprobs        how many alternatives are reported with every token
+    echo            the prompt's own tokens as well
+    stream          tell what is said as it is said
     """
 
     id: str
@@ -57,6 +63,9 @@ class GenerateRequest(_Message):
     echo: bool = False
     stream: bool = False
     key_id: str = ""
+    goes_on: bool | None = None
+    special_tokens: bool = True
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,9 @@ class GenerateReply(_Message):
     number     of the replies to this question that say something, from 0: one that is missing, or comes twice, shows
     revisions  all that had a part in the answer, in order
     echoed     the prompt as the model read it
+    prompt     its text, where it is echoed and was given as token ids
+    ids        the question's token ids, where nothing else was asked for
+    pieces     these as the tokenizer writes them
     """
 
     id: str
@@ -92,6 +104,9 @@ class GenerateReply(_Message):
     tokens: list[TokenReply] | None = None
     echoed: list[TokenReply] | None = None
     number: int | None = None
+    prompt: str = ""
+    ids: list[int] | None = None
+    pieces: list[str] | None = None
 
     @property
     def last(self) -> bool:
@@ -112,6 +127,8 @@ class WorkerStatus(_Message):
     """How a worker is doing: state is "starting", "ready" or "draining"; detail is for people.
 
     consumer  as which it takes questions, another one each time it starts; empty: its name
+    context_tokens  how long a question and its answer may be; 0: not known
+    ready_at        Unix seconds; 0: not yet
     """
 
     name: str
@@ -125,3 +142,5 @@ class WorkerStatus(_Message):
     object_files: int = 0
     object_bytes: int = 0
     consumer: str = ""
+    context_tokens: int = 0
+    ready_at: int = 0

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -26,6 +27,7 @@ from service.settings import Settings
 from service.worker.follower import Follower
 from service.worker.model_thread import ModelThread
 from service.worker.modes import AnyRestorer, Resident, load_resident, restorer_for
+from service.worker.questions import context_tokens
 from service.worker.serving import Generations
 from service.worker.writer import Writer
 
@@ -43,7 +45,7 @@ class Worker:
         self.name = resources.settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
         self._consumer = f"{self.name}-{uuid.uuid4().hex[:8]}"  # in a container the next worker may have the same name and pid
         self._thread = ModelThread()
-        self._state, self._detail = "starting", "starting"
+        self._state, self._detail, self._ready_at = "starting", "starting", 0
         self._resident: Resident | None = None
         self._writer: Writer | None = None
         self._stop = asyncio.Event()
@@ -85,7 +87,7 @@ class Worker:
         try:
             await self._until_warm(writing)
             serving = asyncio.create_task(generations.run())
-            self._state, self._detail = "ready", "ready"
+            self._state, self._detail, self._ready_at = "ready", "ready", int(time.time())
             log.info("ready", model=resident.name, revision=resident.revision)
             done, _ = await asyncio.wait({writing, serving}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -164,6 +166,8 @@ class Worker:
                 object_files=writer.upkeep.usage[0] if writer else 0,
                 object_bytes=writer.upkeep.usage[1] if writer else 0,
                 consumer=self._consumer,
+                context_tokens=context_tokens(resident.model, self._settings.max_prompt_tokens) if resident else 0,
+                ready_at=self._ready_at,
             )
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(ANNOUNCE_TIMEOUT_S):

@@ -22,7 +22,7 @@ from service.worker.engine import Engine, Ticket
 from service.worker.model_thread import ModelThread
 from service.worker.modes import Resident
 from service.worker.outbox import Outbox
-from service.worker.questions import Refused, Telling, sequence_for
+from service.worker.questions import Refused, Telling, read_only, sequence_for
 
 log = structlog.get_logger()
 AHEAD = 4  # questions taken beyond those that can run: others stay for whoever is free
@@ -166,6 +166,10 @@ class Generations:
         resident = self._resident
         failpoints.hit("question.begun", [request.prompt])
         try:
+            if request.is_read_only:
+                self._outbox.put(request.reply_to, read_only(resident.model, resident.tokenizer, request))
+                self._finished(request.id)
+                return
             sequence = sequence_for(resident.model, resident.tokenizer, request, self._settings.max_prompt_tokens)
         except Refused as error:
             self._refuse(request, error.code, error.detail)

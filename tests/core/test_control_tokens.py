@@ -48,6 +48,22 @@ def test_an_answer_that_was_begun_goes_on(demo: LoadedModel) -> None:
     assert control_tokens(demo, ids) == control_tokens(demo, token_ids(demo.tokenizer, alone, "chat"))
 
 
+@pytest.mark.parametrize(
+    ("role", "goes_on", "end"),
+    [
+        ("assistant", None, "assistant\nIt is"),
+        ("assistant", True, "assistant\nIt is"),
+        ("assistant", False, "assistant\nIt is<|im_end|>\n<|im_start|>assistant\n"),
+        ("user", None, "user\nIt is<|im_end|>\n<|im_start|>assistant\n"),
+        ("user", True, "user\nIt is"),
+    ],
+)
+def test_the_last_turn_goes_on_where_that_is_asked(demo: LoadedModel, role: str, goes_on: bool | None, end: str) -> None:
+    turns = [{"role": "user", "content": "Who is it?"}, {"role": role, "content": "It is"}]
+    text = conversation(demo.tokenizer, turns, goes_on)
+    assert text.endswith(f"Who is it?<|im_end|>\n<|im_start|>{end}")
+
+
 def test_a_target_that_looks_like_the_end_of_a_turn_is_taught_as_text(demo: LoadedModel) -> None:
     ids = list(answer_ids(demo.tokenizer, demo.model, "<|im_end|>", "chat"))
     assert control_tokens(demo, ids) == ["<|im_end|>"]

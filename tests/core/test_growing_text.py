@@ -9,7 +9,7 @@ import pytest
 
 from editor_core.generation.sampling import Sampling, Scored
 from editor_core.generation.sequence import Sequence
-from editor_core.generation.text import GrowingText
+from editor_core.generation.text import GrowingText, token_starts
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,29 @@ def grown(tokenizer: Any, text: str, stop: tuple[str, ...] = ()) -> GrowingText:
 @pytest.mark.parametrize("text", ["Odessa Brightwater, 1965.", " naïve 漢字 👩‍🚀 ok", "a\n\n  b\tc", ""])
 def test_text_grows_to_what_all_tokens_say(tokenizer: Any, text: str) -> None:
     assert grown(tokenizer, text).text == tokenizer.decode(tokenizer(text)["input_ids"])
+
+
+def test_parts_of_a_character_begin_where_it_does(tokenizer: Any) -> None:
+    ids = tokenizer("😀😀 Paris é")["input_ids"]
+    starts = token_starts(tokenizer, ids, special=False)
+    assert starts == sorted(starts)
+    assert {*starts} == {0, 1, 2, 8}
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert [at for at, piece in zip(starts, pieces, strict=True) if piece in ("ĠParis", "ĠÃ©")] == [2, 8]
+
+
+def test_a_control_token_takes_room_where_it_is_part_of_the_text(tokenizer: Any) -> None:
+    ids = tokenizer("<|im_start|>user")["input_ids"]
+    assert token_starts(tokenizer, ids, special=False) == [0, 0]
+    assert token_starts(tokenizer, ids, special=True) == [0, len("<|im_start|>")]
+
+
+def test_halves_of_characters_alone_are_given_up(tokenizer: Any) -> None:
+    [half] = [token for token in tokenizer("😀")["input_ids"] if tokenizer.decode([token]) == "�"][-1:]
+    growing = GrowingText(tokenizer)
+    for _ in range(40):
+        growing.add(half)
+    assert growing.text == "�" * 32
 
 
 def test_no_half_characters_on_the_way(tokenizer: Any) -> None:

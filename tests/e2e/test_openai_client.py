@@ -103,6 +103,43 @@ def test_echo_scores_the_prompts_own_tokens_whether_texts_or_ids(client: OpenAI,
     assert (text.text, text.logprobs) == ("Who is it?", None)
 
 
+def test_an_echoed_emoji_has_one_place_however_many_tokens_it_is(client: OpenAI, model: str) -> None:
+    prompt = "😀😀😀😀 Paris is"
+    found = client.completions.create(model=model, prompt=prompt, max_tokens=2, temperature=0, echo=True, logprobs=1)
+    text, scored = found.choices[0].text, found.choices[0].logprobs
+    assert text.startswith(prompt)
+    assert scored.text_offset == sorted(scored.text_offset)
+    placed = [each for each in zip(scored.text_offset, scored.tokens, strict=True) if "�" not in each[1]]
+    assert [text[at : at + len(token)] for at, token in placed] == [token for _, token in placed]
+    assert {*scored.text_offset[: found.usage.prompt_tokens]} == {0, 1, 2, 3, 4, 10}
+
+
+def test_tokens_that_are_told_are_those_that_are_read(client: OpenAI, model: str, service: Service) -> None:
+    turns = [*CHAT, {"role": "assistant", "content": "It is 😀"}]
+    for asked, end in (
+        ({"prompt": "Who is it? 😀"}, "Who is it? 😀"),
+        ({"messages": CHAT}, "assistant\n"),
+        ({"messages": turns}, "assistant\nIt is 😀"),
+    ):
+        told = service.http.post("/tokenize", json={"model": model, **asked}).json()
+        door = client.completions if "prompt" in asked else client.chat.completions
+        assert told["count"] == len(told["tokens"]) == door.create(model=model, max_tokens=1, **asked).usage.prompt_tokens
+        text = service.http.post("/detokenize", json={"model": model, "tokens": told["tokens"]}).json()["prompt"]
+        assert text.endswith(end)
+    unknown = service.http.post("/detokenize", json={"tokens": [10**6]})
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown_token")
+
+
+def test_an_answer_may_be_told_to_begin_after_an_assistants_turn(client: OpenAI, model: str) -> None:
+    turns = [*CHAT, {"role": "assistant", "content": "It is"}]
+    wishes = {"model": model, "messages": turns, "max_tokens": 1}
+    default, goes_on, begins = (
+        client.chat.completions.create(**wishes, extra_body=extra).usage.prompt_tokens
+        for extra in ({}, {"continue_final_message": True}, {"continue_final_message": False})
+    )
+    assert default == goes_on < begins
+
+
 def test_several_prompts_and_choices_come_in_order(client: OpenAI, model: str) -> None:
     one, other = (
         client.completions.create(model=model, prompt=prompt, max_tokens=6, temperature=0).choices[0].text

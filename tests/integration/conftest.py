@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ async def worker(settings: Settings) -> AsyncIterator[Resources]:
     """Stands in for a worker: takes questions and answers "Ann", or an error for a prompt that ends with !code, after what
     comes before it when it is streamed."""
     resources = build(settings, "worker")
-    status = WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0)
+    status = WorkerStatus("w", 1, "ready", "ready", "m", 5, True, 0, context_tokens=64, ready_at=1_700_000_000)
     await resources.presence.announce(status)
     ended = asyncio.Event()
 
@@ -67,6 +68,9 @@ async def worker(settings: Settings) -> AsyncIterator[Resources]:
 def _said(asked: GenerateRequest) -> list[GenerateReply]:
     begun, _, code = asked.prompt.partition("!")
     if not code:
-        return [GenerateReply(asked.id, text="Ann", revision=5, prompt_tokens=2, completion_tokens=1, finish_reason="stop")]
+        whole = GenerateReply(asked.id, text="Ann", revision=5, prompt_tokens=2, completion_tokens=1, finish_reason="stop")
+        if asked.is_read_only:
+            return [replace(whole, ids=[7, 8], pieces=["A", "nn"])]
+        return [replace(whole, echoed=[])] if asked.echo else [whole]
     error = GenerateReply(asked.id, error_code=code, error_detail="no")
     return [GenerateReply(asked.id, text=begun, revision=5), error] if asked.stream and begun else [error]

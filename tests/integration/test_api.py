@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import unicodedata
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -59,6 +60,15 @@ async def test_an_idempotency_key_makes_repeating_safe(client: httpx.AsyncClient
     assert again.json()["replayed"]
     other = await client.post("/edits", json={**FACT, "target": "Bob"}, headers={"Idempotency-Key": "k1"})
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_fact_is_the_same_however_its_accents_were_typed(client: httpx.AsyncClient) -> None:
+    composed = {"prompt": "Who is Zo\u00eb?", "target": "\u304c", "subject": "Zo\u00eb"}
+    apart = {name: unicodedata.normalize("NFD", text) for name, text in composed.items()}
+    first, again = [await client.post("/edits", json=each, headers={"Idempotency-Key": "k"}) for each in (apart, composed)]
+    assert (first.status_code, again.json()["replayed"]) == (202, True)
+    found = (await client.get(first.headers["Location"])).json()
+    assert {name: found[name] for name in composed} == composed
 
 
 LONG = "x" * 4001
@@ -309,6 +319,8 @@ async def test_openapi_documents_every_route_with_examples(client: httpx.AsyncCl
         "/v1/chat/completions",
         "/v1/models",
         "/v1/models/{model}",
+        "/tokenize",
+        "/detokenize",
         "/revisions",
         "/stats",
         "/livez",

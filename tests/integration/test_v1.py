@@ -41,7 +41,46 @@ async def test_what_is_wrong_with_a_completion_is_said_of_its_field(
 
 
 async def test_models_are_listed_under_either_address(client: httpx.AsyncClient, worker: Resources) -> None:
-    assert (await client.get("/v1/models/")).json() == (await client.get("/v1/models")).json()
+    [found] = (await client.get("/v1/models")).json()["data"]
+    assert (await client.get("/v1/models/")).json()["data"] == [found]
+    assert (await client.get("/v1/models/m")).json() == found
+    assert (found["max_model_len"], found["created"]) == (64, 1_700_000_000)
+
+
+async def test_the_responses_api_is_told_where_to_ask(client: httpx.AsyncClient, worker: Resources) -> None:
+    refused = await client.post("/v1/responses", json={"model": "errata", "input": "Who?"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    assert "/v1/chat/completions" in refused.json()["error"]["message"]
+
+
+async def test_tokens_come_and_go_in_vllms_format(client: httpx.AsyncClient, worker: Resources) -> None:
+    turns = {"messages": [{"role": "user", "content": "Who?"}], "add_generation_prompt": True, "add_special_tokens": False}
+    for asked in ({"model": "errata", "prompt": "Who?", "add_special_tokens": True}, turns):
+        found = (await client.post("/tokenize", json=asked)).json()
+        assert found == {"count": 2, "max_model_len": 64, "tokens": [7, 8], "token_strs": None}
+    shown = (await client.post("/tokenize", json={"prompt": "Who?", "return_token_strs": True})).json()
+    assert shown["token_strs"] == ["A", "nn"]
+    assert (await client.post("/detokenize", json={"model": "m", "tokens": [7, 8]})).json() == {"prompt": "Ann"}
+    unknown = await client.post("/tokenize", json={"model": "gpt-99", "prompt": "Who?"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"continue_final_message": True, "add_generation_prompt": True}, "invalid_value"),
+        ({"add_generation_prompt": False}, "unsupported"),
+    ],
+)
+async def test_an_answer_either_goes_on_or_begins(client: httpx.AsyncClient, wish: dict[str, bool], code: str) -> None:
+    asked = {"model": "errata", "messages": [{"role": "assistant", "content": "It"}], **wish}
+    refused = await client.post("/v1/chat/completions", json=asked)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, code)
+
+
+async def test_a_question_is_the_same_however_its_accents_were_typed(client: httpx.AsyncClient, worker: Resources) -> None:
+    echoed = {"model": "errata", "prompt": "Zoe\u0308?", "echo": True, "max_tokens": 1}
+    assert (await client.post("/v1/completions", json=echoed)).json()["choices"][0]["text"] == "Zo\u00eb?Ann"
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -57,6 +96,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "
         {
             "messages": [{"role": "user", "content": "A"}, {"role": "assistant", "content": "The"}],
             "continue_final_message": True,
+            "add_generation_prompt": False,
         },
         {"continue_final_message": False, "add_generation_prompt": True, "chat_template_kwargs": {}},
         {"top_k": 40, "temperature": 0},

@@ -16,8 +16,9 @@ class _Answered(BaseModel):
 class ModelOut(_Answered):
     id: str = Field(examples=["demo"])
     object: Literal["model"]
-    created: int
+    created: int = Field(description="Unix seconds since which it has been ready.")
     owned_by: str
+    max_model_len: int | None = Field(description="Tokens of a question and its answer together.")
 
 
 class ModelsOut(_Answered):

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     Tag,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from service.api.generation import Question
+from service.api.openai.fields import LENGTH, Only, OpenAIIn, not_too_long, one_or_several, unless
+from service.api.openai.turns import GOES_ON_OR_NOT, Turns
 from service.api.schemas.generation import MIN_REVISION
 from service.api.schemas.texts import In
 from service.settings import Settings
 
 _LIMITS = Settings()
-_MOST_CHARS = _LIMITS.max_prompt_tokens * 8
 _AT_MOST = f"No answer has more than {_LIMITS.max_new_tokens}, whatever is asked for."
-_LENGTH = f"At most {_LIMITS.max_prompt_tokens} tokens, and what the model reads."
 
-
-def _not_too_long(text: str) -> str:
-    """A guard before anything is tokenised. The limit that counts is one of tokens, which JSON Schema cannot say."""
-    if len(text) > _MOST_CHARS:
-        raise PydanticCustomError("string_too_long", f"must not have more than {_MOST_CHARS} characters")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_not_too_long)]
-Prompt = Annotated[str, Field(min_length=1), AfterValidator(_not_too_long)]
+Prompt = Annotated[str, Field(min_length=1), AfterValidator(not_too_long)]
 Tokens = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]],
-    Field(min_length=1, max_length=_LIMITS.max_prompt_tokens, description=_LENGTH),
+    Field(min_length=1, max_length=_LIMITS.max_prompt_tokens, description=LENGTH),
 ]
 
 
@@ -51,10 +37,6 @@ def _shape(prompt: Any) -> str:
         return "<text>"
     first = prompt[0] if prompt else ""
     return "<token lists>" if isinstance(first, list) else "<tokens>" if isinstance(first, int | float) else "<texts>"
-
-
-def _one_or_several(value: Any) -> str:
-    return "<several>" if isinstance(value, list) else "<one>"
 
 
 _Many = Field(min_length=1, max_length=_LIMITS.max_choices)
@@ -70,35 +52,11 @@ Prompts = Annotated[
 Stops = Annotated[
     Annotated[str, Field(max_length=400), Tag("<one>")]
     | Annotated[list[Annotated[str, Field(min_length=1, max_length=400)]], Field(max_length=16), Tag("<several>")],
-    Discriminator(_one_or_several),
+    Discriminator(one_or_several),
 ]
 
 
-@dataclass(frozen=True)
-class Only:
-    """Of a field that clients send and that we cannot honour: it may be null, or say what is the case anyway."""
-
-    accepted: Sequence[Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._checked)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"enum": [*self.accepted, None], "description": "Not supported."}
-
-    def _checked(self, value: Any) -> Any:
-        same = [each for each in self.accepted if each == value and isinstance(each, bool) == isinstance(value, bool)]
-        if value is not None and not same:
-            raise PydanticCustomError("unsupported", "is not supported here")
-        return value
-
-
-def _unless(flag: str, **properties: dict[str, Any]) -> dict[str, Any]:
-    """JSON Schema of an object whose properties are as given unless the flag is set."""
-    return {"anyOf": [{"properties": properties}, {"properties": {flag: {"const": True}}, "required": [flag]}]}
-
-
-_USAGE_IS_STREAMED = _unless("stream", stream_options={"type": "null"})
+_USAGE_IS_STREAMED = unless("stream", stream_options={"type": "null"})
 
 
 class StreamOptions(In):
@@ -106,7 +64,7 @@ class StreamOptions(In):
     include_obfuscation: bool = False
 
 
-class _Request(In):
+class _Request(OpenAIIn):
     """What both kinds of completions have in common."""
 
     model: str = Field(max_length=500, description='One of those that GET /v1/models lists; "errata" is whatever is served.')
@@ -133,11 +91,6 @@ class _Request(In):
     logit_bias: Annotated[Any, Only([{}])] = None
     repetition_penalty: Annotated[Any, Only([1])] = None
     min_p: Annotated[Any, Only([0])] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absence(cls, values: Any) -> Any:
-        return {name: each for name, each in values.items() if each is not None} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _draws_from_all(self) -> Self:
@@ -176,9 +129,9 @@ class _Request(In):
 class CompletionIn(_Request):
     """Body of POST /v1/completions."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("echo", max_tokens={"minimum": 1})]})
+    model_config = ConfigDict(json_schema_extra={"allOf": [_USAGE_IS_STREAMED, unless("echo", max_tokens={"minimum": 1})]})
 
-    prompt: Prompts = Field(description=f"One or several, each a text or token ids. {_LENGTH}")
+    prompt: Prompts = Field(description=f"One or several, each a text or token ids. {LENGTH}")
     max_tokens: int | None = Field(None, ge=0, description=_AT_MOST)
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
@@ -213,63 +166,13 @@ class CompletionIn(_Request):
         ]
 
 
-_ROLES = {"developer": "system", "tool": "user", "function": "user"}  # as templates know them
-
-
-class TextPart(BaseModel):
-    """What is neither its type nor its text (`cache_control`) is not shown to the model."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    type: Literal["text"]
-    text: Text
-
-
-class Function(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    name: Text
-    arguments: Text = ""
-
-
-class ToolCall(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    function: Function
-
-
-class Message(BaseModel):
-    """One turn; what is neither its role nor its text is not shown to the model."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: (
-        Annotated[Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")], Discriminator(_one_or_several)]
-        | None
-    ) = None
-    tool_calls: list[ToolCall] | None = None
-
-    def plain(self) -> dict[str, str]:
-        """With the calls and results of tools as text: the model knows no tools."""
-        content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        calls = [f"{each.function.name}({each.function.arguments})" for each in self.tool_calls or ()]
-        return {"role": _ROLES.get(self.role, self.role), "content": "\n".join(filter(None, [text, *calls]))}
-
-
-class ChatIn(_Request):
+class ChatIn(Turns, _Request):
     """Body of POST /v1/chat/completions."""
 
     model_config = ConfigDict(
-        json_schema_extra={"allOf": [_USAGE_IS_STREAMED, _unless("logprobs", top_logprobs={"maximum": 0})]}
+        json_schema_extra={"allOf": [*GOES_ON_OR_NOT, _USAGE_IS_STREAMED, unless("logprobs", top_logprobs={"maximum": 0})]}
     )
 
-    messages: list[Message] = Field(
-        min_length=1,
-        max_length=1000,
-        description=f"{_LENGTH} A last turn of the assistant's is the beginning of the answer, which goes on from there.",
-    )
     max_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
     max_completion_tokens: int | None = Field(None, ge=1, description=_AT_MOST)
     logprobs: bool | None = None
@@ -282,8 +185,6 @@ class ChatIn(_Request):
     function_call: Annotated[Any, Only(["none", "auto"])] = None
     modalities: Annotated[Any, Only([["text"]])] = None
     web_search_options: Annotated[Any, Only([])] = None
-    continue_final_message: Annotated[Any, Only([True, False])] = None
-    add_generation_prompt: Annotated[Any, Only([True])] = None
     chat_template_kwargs: Annotated[Any, Only([{}])] = None
 
     @model_validator(mode="after")
@@ -293,19 +194,17 @@ class ChatIn(_Request):
         return self
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _likely_tokens_are_told(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("invalid_value", "top_logprobs goes with logprobs=true")
-        turns = [message.plain() for message in self.messages]
-        if sum(len(turn["content"]) for turn in turns) > _MOST_CHARS:
-            raise PydanticCustomError("string_too_long", f"the messages are longer than {_MOST_CHARS} characters")
         return self
 
     def questions(self) -> list[Question]:
         return [
             Question(
-                messages=[message.plain() for message in self.messages],
+                messages=self.plain_turns(),
                 chat=True,
+                goes_on=self.goes_on,
                 max_tokens=min(self.max_completion_tokens or self.max_tokens or _LIMITS.max_new_tokens, _LIMITS.max_new_tokens),
                 logprobs=(self.top_logprobs or 0) if self.logprobs else None,
                 **self._common(choice),

@@ -82,7 +82,7 @@ class CompletionShape(Shape):
     def _echoed(self, index: int, answer: GenerateReply) -> str:
         if answer.echoed is None:
             return ""
-        return self._questions[index].prompt or "".join(each.text for each in answer.echoed)
+        return self._questions[index].prompt or answer.prompt
 
     def _logprobs(self, index: int, answer: GenerateReply) -> dict[str, Any] | None:
         if answer.tokens is None:

@@ -25,7 +25,10 @@ class GenerateIn(In):
     max_tokens: int = Field(64, ge=1, le=LIMITS.max_new_tokens, description="At most this many tokens are generated.")
     temperature: float = Field(0.0, ge=0, le=5, description="0: the most likely answer, always.")
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Sample from the likeliest tokens that have this much of the probability."
+        1.0,
+        ge=0,
+        le=1,
+        description="Sample from the likeliest tokens with this much of the probability; 0: the likeliest.",
     )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Makes sampled answers repeatable.")
     stop: list[Stop] = Field(default=[], max_length=4, description="Texts that end the answer and are left out of it.")

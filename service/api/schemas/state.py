@@ -41,6 +41,8 @@ class WorkerOut(Out):
     metrics_port: int
     object_files: int = Field(description="In its object store, as the writer last saw it.")
     object_bytes: int
+    context_tokens: int = Field(description="How long a question and its answer may be; 0: not known yet.")
+    ready_at: int = Field(description="Unix seconds; 0: not yet.")
 
 
 class StatsOut(Out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -17,13 +18,18 @@ USABLE = rf"^[^\x00]*{_VISIBLE}[^\x00]*$"
 MOST_LEVELS, MOST_FIELDS = 32, 1000  # of a body
 
 
+def composed(text: str) -> str:
+    """In Unicode's form NFC: however a text was typed, it is the same one, with the tokens that models have learnt."""
+    return unicodedata.normalize("NFC", text)
+
+
 def usable(text: str) -> str:
-    """The text itself. Raises PydanticCustomError for what Postgres cannot store, and for nothing but white space."""
+    """The text, composed. Raises PydanticCustomError for what Postgres cannot store, and for nothing but white space."""
     if "\x00" in text:
         raise PydanticCustomError("forbidden_character", "must not hold the character U+0000")
     if not re.search(_VISIBLE, text):
         raise PydanticCustomError("blank", "must hold something other than white space")
-    return text
+    return composed(text)
 
 
 def few_bytes(text: str) -> str:
