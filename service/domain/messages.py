@@ -33,16 +33,13 @@ class GenerateRequest(_Message):
 
     The question is `tokens` where there are some, else `messages` (each with role and content), else `prompt`.
 
-    logprobs  how many alternatives are reported with every token
-    echo      the prompt's own tokens as well
-    stream    tell what is said as it is said
-    key_id    of the API key that asks
     goes_on         whether the answer goes on from the last of the messages; None: where that is the assistant's
     special_tokens  whether a plain prompt gets those that the tokenizer begins a text with
     is_read_only    nothing is said: the question's tokens are what is asked for
     logprobs        how many alternatives are reported with every token
     echo            the prompt's own tokens as well
     stream          tell what is said as it is said
+    key_id          of the API key that asks
     """
 
     id: str

@@ -77,6 +77,8 @@ OPENED_BY = {
     "POST /generate": {Scope.GENERATE},
     "POST /v1/completions": {Scope.GENERATE},
     "POST /v1/chat/completions": {Scope.GENERATE},
+    "POST /tokenize": {Scope.GENERATE},
+    "POST /detokenize": {Scope.GENERATE},
     "GET /v1/models": {Scope.GENERATE},
     "GET /v1/models/{model}": {Scope.GENERATE},
     "GET /revisions": LEDGER,

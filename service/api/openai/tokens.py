@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from service.api.context import Context, Here, problems
+from service.api.context import Context, Here, KeyId, problems
 from service.api.generation import Question
 from service.api.openai.fields import Only, OpenAIIn, Text
 from service.api.openai.models import ANY_MODEL, served_as
@@ -75,10 +76,10 @@ class DetokenizeOut(Out):
 
 
 @router.post("/tokenize", responses=RESPONSES, response_model=TokenizeOut, summary="Tokens of a prompt or a conversation")
-async def tokenize(body: TokenizeIn, here: Here) -> TokenizeOut:
+async def tokenize(body: TokenizeIn, here: Here, key_id: KeyId) -> TokenizeOut:
     """How many there are may be more than the model reads."""
     model = await served_as(here, ANY_MODEL if body.model is None else body.model)
-    read = await _read(here, body.question())
+    read = await _read(here, replace(body.question(), key_id=key_id))
     tokens = read.ids or []
     longest = (await here.questions.models())[model].context_tokens or None
     strings = read.pieces if body.return_token_strs else None
@@ -86,15 +87,15 @@ async def tokenize(body: TokenizeIn, here: Here) -> TokenizeOut:
 
 
 @router.post("/detokenize", responses=RESPONSES, response_model=DetokenizeOut, summary="Text of tokens")
-async def detokenize(body: DetokenizeIn, here: Here) -> DetokenizeOut:
+async def detokenize(body: DetokenizeIn, here: Here, key_id: KeyId) -> DetokenizeOut:
     """With control tokens as the tokenizer writes them."""
     await served_as(here, ANY_MODEL if body.model is None else body.model)
-    return DetokenizeOut(prompt=(await _read(here, Question(tokens=body.tokens, is_read_only=True))).text)
+    return DetokenizeOut(prompt=(await _read(here, Question(tokens=body.tokens, is_read_only=True, key_id=key_id))).text)
 
 
 async def _read(here: Context, question: Question) -> GenerateReply:
     """The tokens are the worker's affair: this process has no tokenizer. Raises what asking a question does."""
-    await here.questions.admit()
+    await here.questions.admit(key_id=question.key_id)
     reply = await here.questions.ask(question)
     if reply.ids is None:
         raise ModelNotReady("the worker is of an earlier version, which does not tell tokens", retry_after_s=30)
