@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, psutil.Process]]:
     process = psutil.Process(own.pid())
     yield url, process
     for each in everybody(process):
-        each.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):  # a session that has ended meanwhile
+            each.resume()
     process.send_signal(signal.SIGINT)
     process.wait(20)
 
