@@ -5,6 +5,7 @@ Tracebacks show no variables, and whatever looks like a key or a password is lef
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -61,10 +62,13 @@ class _StandardError(io.TextIOBase):
     """Whatever standard error is when something is written: it may be another by then."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with contextlib.suppress(OSError):  # a full disk: what cannot be told must end nothing
+            return sys.stderr.write(text)
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def _keep(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

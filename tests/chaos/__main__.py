@@ -26,13 +26,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from editor_core.loading import load_model
+from tests.chaos.asker import Asker
 from tests.chaos.client import Client
 from tests.chaos.faults import Faults
 from tests.chaos.judge import Verdict, verdicts
 from tests.chaos.system import System
 from tests.conftest import MODELS, make_tiny_model, tiny_environment
 
-CLIENTS = 3
+CLIENTS, ASKERS = 3, 2
 DRAIN_S = 1200.0
 SHOWN = 10
 
@@ -76,16 +77,18 @@ def _environment(folder: Path, asked: argparse.Namespace) -> dict[str, str]:
         "ERRATA_CHECKPOINT_EVERY": "5",
         "ERRATA_PRUNE_EVERY": "5",
         "ERRATA_ROLLBACK_WINDOW": "100000",
+        "ERRATA_MAX_ATTEMPTS": "5",  # each sets poison aside for longer
     }
 
 
-async def _run(system: System, client: Client, faults: Faults, minutes: float, progress: Progress) -> None:
+async def _run(system: System, client: Client, asker: Asker, faults: Faults, minutes: float, progress: Progress) -> None:
     """Faults and requests for so long; then requests are settled and the queue runs empty with everything up."""
     task, deadline = progress.add_task("chaos", total=minutes * 60), time.monotonic() + minutes * 60
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(faults.keep())
         failing = group.create_task(faults.run())
         asking = [group.create_task(client.run(f"client{number}")) for number in range(CLIENTS)]
+        asking += [group.create_task(asker.run(f"asker{number}")) for number in range(ASKERS)]
         while (left_s := deadline - time.monotonic()) > 0:
             description = f"{len(client.asked)} requests, {len(client.edit_ids)} edits, {faults.counts.total()} faults"
             progress.update(task, completed=minutes * 60 - left_s, description=description)
@@ -93,6 +96,7 @@ async def _run(system: System, client: Client, faults: Faults, minutes: float, p
         faults.stop()
         await failing
         client.stop()
+        asker.stop()
         await asyncio.gather(*asking)
         await _drained(system.url, progress)
         keeping.cancel()
@@ -128,11 +132,13 @@ def _outside(system: System, promise: str, *command: str) -> Verdict:
     return Verdict(promise, figure, [] if done.returncode == 0 else broken)
 
 
-def _judged(system: System, client: Client, progress: Progress) -> list[Verdict]:
+def _judged(system: System, client: Client, asker: Asker, progress: Progress) -> list[Verdict]:
     task = progress.add_task("judging", total=4)
     codes = system.stop_children()
     unclean = [f"{part}: {code}" for part, code in codes.items() if code not in (0, -signal.SIGTERM)]  # uvicorn passes it on
     found = [Verdict("everything ends when told to", str(codes), unclean)]
+    answered = sum(count for name, count in asker.answers.items() if name == "question: 200")
+    found.append(Verdict("no question hurts another", f"{answered} of {asker.answers.total()} answered", asker.wrong))
     progress.advance(task)
     found += verdicts(system.environment["DATABASE_URL"], client.asked, client.wrong)
     progress.advance(task)
@@ -143,7 +149,7 @@ def _judged(system: System, client: Client, progress: Progress) -> list[Verdict]
     return found
 
 
-def _show(console: Console, found: list[Verdict], faults: Faults, client: Client) -> None:
+def _show(console: Console, found: list[Verdict], faults: Faults, client: Client, asker: Asker) -> None:
     table = Table("promise", "", "figure")
     for each in found:
         table.add_row(each.promise, "[red]BROKEN[/]" if each.broken else "[green]kept[/]", escape(each.figure))
@@ -153,7 +159,10 @@ def _show(console: Console, found: list[Verdict], faults: Faults, client: Client
     tries = Table("answers to all tries", "times")
     for name, count in sorted(client.tries.items()):
         tries.add_row(name, str(count))
-    console.print(happened, tries, table)
+    questions = Table("answers to questions", "times")
+    for name, count in sorted(asker.answers.items()):
+        questions.add_row(name, str(count))
+    console.print(happened, tries, questions, table)
     for each in found:
         for line in each.broken[:SHOWN]:
             console.print(f"[red]{each.promise}[/]: {escape(line)}", soft_wrap=True, highlight=False)
@@ -169,18 +178,18 @@ def main() -> int:
     mode = environment["ERRATA_EDIT_MODE"]
     console.print(f"seed {seed}, {asked.minutes:g} minutes, {asked.model}, {mode} mode, folder {folder}", highlight=False)
     system = System(folder, environment, random.Random(f"{seed} starts"), asked.arrows)
-    client = Client(system.url, seed, folder / "asked.jsonl")
+    client, asker = Client(system.url, seed, folder / "asked.jsonl"), Asker(system.url, seed)
     between_s = asked.between or pace.between_faults_s
     faults = Faults(system, random.Random(f"{seed} faults"), pace.lease_ttl_s, between_s)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console) as progress:
             system.start()
-            asyncio.run(_run(system, client, faults, asked.minutes, progress))
-            found = _judged(system, client, progress)
+            asyncio.run(_run(system, client, asker, faults, asked.minutes, progress))
+            found = _judged(system, client, asker, progress)
     finally:
         system.stop()
-    _show(console, found, faults, client)
+    _show(console, found, faults, client, asker)
     broken = any(each.broken for each in found)
     if asked.out:
         result = {
@@ -194,6 +203,7 @@ def main() -> int:
             "promises": {each.promise: {"figure": each.figure, "broken": each.broken} for each in found},
             "faults": dict(sorted(faults.counts.items())),
             "answers": dict(sorted(client.tries.items())),
+            "questions": dict(sorted(asker.answers.items())),
         }
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -84,7 +84,7 @@ class Client:
             self._prompts.append(prompt)
         kind = chance.random()
         if kind < TOO_LONG:
-            return {"prompt": prompt, "target": TOO_MANY_TOKENS}
+            return {"prompt": f"{prompt} {TOO_MANY_TOKENS}", "target": "Port Snow"}
         if kind < TOO_LONG + POISONOUS:
             return {"prompt": f"What is {POISON} called, by {key}?", "target": "Port Poison"}
         return {"prompt": prompt, "target": f"Port {key} {index}"}

@@ -7,10 +7,13 @@ import random
 import signal
 from collections import Counter
 
-from tests.chaos.system import PARTS, WORKERS, System
+import psutil
 
+from tests.chaos.system import WORKERS, System
+
+DISK = "disk"
 DOWN_S = 2.0  # at most, of a part that was killed
-HOW_OFTEN = {"worker-1": 3, "worker-2": 3, "api": 1, "postgres": 2, "valkey": 2}
+HOW_OFTEN = {"worker-1": 3, "worker-2": 3, "api": 1, "postgres": 2, "valkey": 2, DISK: 2}
 PAUSED_LEASES = (1.2, 2.5)  # how long a part is stopped, in lease times
 LOOK_S = 0.2
 
@@ -23,7 +26,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self._system, self._chance = system, chance
         self._lease_ttl_s, self._between_s = lease_ttl_s, between_s
-        self._free = {part: asyncio.Lock() for part in PARTS}
+        self._free = {part: asyncio.Lock() for part in HOW_OFTEN}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -35,7 +38,7 @@ class Faults:
         async with asyncio.TaskGroup() as under_way:
             while not self._stopping.is_set():
                 await asyncio.sleep(self._chance.expovariate(1 / self._between_s))
-                [part] = self._chance.choices(PARTS, [HOW_OFTEN[each] for each in PARTS])
+                [part] = self._chance.choices(list(HOW_OFTEN), list(HOW_OFTEN.values()))
                 if not self._free[part].locked() and not self._stopping.is_set():
                     under_way.create_task(self._one(part))
 
@@ -53,7 +56,9 @@ class Faults:
 
     async def _one(self, part: str) -> None:
         async with self._free[part]:
-            if self._chance.random() < 0.5:
+            if part == DISK:
+                await self._fill()
+            elif self._chance.random() < 0.5:
                 await self._pause(part)
             else:
                 await self._kill(part)
@@ -63,6 +68,13 @@ class Faults:
         self._system.signal(part, signal.SIGSTOP)
         await asyncio.sleep(self._lease_ttl_s * self._chance.uniform(*PAUSED_LEASES))
         self._system.signal(part, signal.SIGCONT)
+
+    async def _fill(self) -> None:
+        """No worker that runs now can write a byte to any file, its log among them."""
+        self.counts["disk full"] += 1
+        self._system.limit_files(0)
+        await asyncio.sleep(self._lease_ttl_s * self._chance.uniform(*PAUSED_LEASES))
+        self._system.limit_files(psutil.RLIM_INFINITY)
 
     async def _kill(self, part: str) -> None:
         whole, wiped = self._chance.random() < 0.5, part == "valkey" and self._chance.random() < 0.5

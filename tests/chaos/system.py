@@ -69,6 +69,13 @@ class System:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
+    def limit_files(self, size: int) -> None:
+        """The size in bytes up to which the workers that run now may write files: with 0 a disk is as good as full."""
+        for part in WORKERS:
+            for process in self._processes(part, whole=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.rlimit(psutil.RLIMIT_FSIZE, (size, process.rlimit(psutil.RLIMIT_FSIZE)[1]))
+
     def _processes(self, part: str, whole: bool) -> list[psutil.Process]:
         pid = {"postgres": self.postgres.pid, "valkey": self._valkey_pid}.get(part, lambda: self._children[part].pid)()
         try:
