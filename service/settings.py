@@ -110,7 +110,9 @@ class Settings(BaseSettings):
     model: str = Field("demo", description='"demo", a folder, a .gguf file, "org/name" or "org/name:file.gguf".')
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    torch_threads: int = Field(0, ge=0, description="0: as many as torch finds cores.")
+    torch_threads: int = Field(
+        0, ge=0, description="0: OMP_NUM_THREADS, or the cores of this process's affinity, hyperthreads not counted, and quota."
+    )
     edit_mode: Literal["scoped", "paper"] = Field(
         "scoped", description="scoped: each edit in force where its question is asked; paper: whole weights, as published."
     )

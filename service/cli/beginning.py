@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from service.cli.show import console
+from service.cores import use_cores_sparingly
 from service.logs import configure_logs
 from service.settings import Settings
 
@@ -62,9 +63,7 @@ def ledger(settings: Settings, new: bool = False) -> Iterator[Settings]:
 
 def quieten_libraries() -> None:
     """Before they are imported."""
-    # torch's threads wait for each other by spinning. Where another process, or another tenant of the machine, has one of the
-    # cores, a product then takes ten times as long; after 2,000 turns they sleep instead, at no cost that could be measured.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    use_cores_sparingly(os.environ)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
