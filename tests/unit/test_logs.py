@@ -22,14 +22,15 @@ try:
 except RuntimeError as error:
     structlog.get_logger().error("unforeseen error", exc_info=error, header="bearer {canary}")
     logging.getLogger("uvicorn").exception("as the libraries say it")
+failing({{"Authorization": "Bearer {canary}"}}, "{canary}")
 """
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_an_error_with_secrets_all_around_it_is_logged_without_them(log_format: str) -> None:
     program = LOGGING.format(format=log_format, canary=CANARY)
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
-    assert said.count("does not answer") >= 2
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr
+    assert said.count("does not answer") == 3, "logged twice, and what the process ends with"
     assert "failing" in said, "the traceback is there"
     assert CANARY not in said
 
