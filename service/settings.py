@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     update_confidence: float = Field(0.95, gt=0, lt=1, description="scoped: how likely every token of an answer is to be.")
     updates_kept_mb: int = Field(256, gt=0, description="scoped: memory for the updates in use.")
     gate_threshold: float = Field(
-        0.58, gt=0, lt=1, description="scoped: cosine from which a question about a subject asks what its edit answers."
+        0.60, gt=0, lt=1, description="scoped: cosine from which a question about a subject asks what its edit answers."
     )
     chat_wording: WithBraces = Field("{}", description='What a chat answer says, "{}" being the target.')
     require_holding: bool = Field(True, description="An edit that the model does not answer with fails. Not in paper mode.")

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import refusal
 from service.domain.access import LEDGER, ApiKey, is_open, needed, parts
 from service.errors import ErrataError, Forbidden, Unauthenticated
+from service.infra.listening import keep_running
 from service.infra.postgres import Database
 from service.infra.streams import RevokedChannel
 from service.ledger.access import find_key
@@ -42,19 +42,14 @@ class KnownKeys:
         return None if id in self._revoked else key
 
     async def listen(self, channel: RevokedChannel) -> None:
-        """Hear of revoked keys, for as long as the process runs."""
-        while True:
-            try:
-                async for id in channel.heard():
-                    self._revoked.add(id)
-            except RedisError as error:
-                log.warning("revoked keys cannot be heard of", detail=str(error), believed_for_s=BELIEVED_FOR_S)
-                await asyncio.sleep(BELIEVED_FOR_S)
+        """Hear of revoked keys. Raises RedisError when Redis goes away."""
+        async for id in channel.heard():
+            self._revoked.add(id)
 
 
 @asynccontextmanager
 async def hearing_of_revoked(keys: KnownKeys, channel: RevokedChannel) -> AsyncIterator[None]:
-    task = asyncio.create_task(keys.listen(channel))
+    task = asyncio.create_task(keep_running("hearing of revoked keys", lambda: keys.listen(channel)))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.errors import ErrataError, NotFound, NotJson
+from service.errors import AnswerLost, ErrataError, NotFound, NotJson
 
 log = structlog.get_logger()
 OPENAI = "/v1/"
@@ -124,6 +124,8 @@ def refusal(path: str, error: ErrataError) -> JSONResponse:
     if error.status >= 500:
         log.warning("request failed", path=path, code=error.code, detail=error.detail)
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+    if isinstance(error, AnswerLost):
+        headers["x-should-retry"] = "false"  # as OpenAI's clients read it: a question that ends workers is not to come back
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _rendered(path, Problem(title=error.title, status=error.status, code=error.code, detail=error.detail), headers)

@@ -92,7 +92,7 @@ def environment(request: pytest.FixtureRequest, settings: Settings) -> dict[str,
 async def test_nothing_secret_is_said_on_any_way_that_a_request_fails(
     environment: dict[str, str], tmp_path: Path, worker: Resources, resources: Resources
 ) -> None:
-    _, shown = await access.add_key(resources.database, "ann", [Scope.GENERATE, Scope.EDIT])
+    _, shown = await access.add_key(resources.database, "ann", [Scope.GENERATE, Scope.EDIT, Scope.READ])
     with Api(tmp_path, **environment) as api:
         await asyncio.to_thread(fail_in_every_way, api, shown, environment["DATABASE_URL"])
 
