@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ OPENAI = "/v1/"
 _OPENAI_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 20  # are told of one request
+MOST_VALUES = 200_000  # of one body
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # What pydantic calls a mistake -> what we call it.
@@ -45,7 +48,7 @@ _CODES = {
 # What FastAPI answers with a bare 400 when a body cannot be parsed.
 _CAUSES = {UnicodeDecodeError: "bad_utf8", RecursionError: "malformed_json"}
 _TURNED_AWAY = (401, 403, 429, 503)  # and 413, which is counted where it is sent
-_HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 422: "too_many"}
 
 
 class FieldError(BaseModel):
@@ -82,12 +85,51 @@ def _rendered(path: str, problem: Problem, headers: dict[str, str] | None = None
 
 def install(app: FastAPI, max_body_bytes: int) -> None:
     """Make every error of this app a problem."""
+    app.add_middleware(_FewValues)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(_TooLargeAsProblem, max_body_bytes=max_body_bytes)  # outside the one above, whose 413 is plain text
     app.add_exception_handler(ErrataError, _errata_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+class _FewValues:
+    """Refuses a body of very many values: making sense of it would keep everybody else waiting."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_read = False
+
+        async def counted() -> Message:
+            nonlocal is_read
+            if is_read:
+                return await receive()  # that the client has gone
+            parts, is_read = [await receive()], True
+            while parts[-1].get("more_body"):
+                parts.append(await receive())
+            body = b"".join(each.get("body", b"") for each in parts)
+            if parts[-1]["type"] != "http.request":
+                return parts[-1]
+            if _has_many_values(body):
+                raise HTTPException(422, f"the body has more than {MOST_VALUES} values; send fewer at a time")
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, counted, send)
+
+
+def _has_many_values(body: bytes) -> bool:
+    """By its punctuation, without that in texts, which costs a fraction of reading it."""
+    if _commas(body) <= MOST_VALUES:
+        return False
+    return body.count(b'"') > 4 * MOST_VALUES or _commas(_STRINGS.sub(b"", body)) > MOST_VALUES  # a name, a text: four quotes
+
+
+def _commas(body: bytes) -> int:
+    """At least as many as the values of a JSON text; more where texts in it have some."""
+    return sum(body.count(each) for each in (b",", b"[", b"{"))
 
 
 class _TooLargeAsProblem:

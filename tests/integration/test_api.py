@@ -152,7 +152,7 @@ async def test_half_an_emoji_is_refused_wherever_it_stands(client: httpx.AsyncCl
         (b'{"prompt": "Who?", "target": "Ann", "unrelated": ' + b"[" * 400 + b"]" * 400 + b"}", "too_deep"),
         (b'{"prompt": "Who?", "target": ' + b'{"a": ' * 60 + b"1" + b"}" * 60 + b"}", "too_deep"),
         (json.dumps({f"field {number}": 1 for number in range(100_000)}).encode(), "too_many"),
-        (json.dumps({"edits": [{"x" * 2_000_000: list(range(100_000))}]}).encode(), "missing_field"),
+        (json.dumps({"edits": [{"x" * 2_000_000: list(range(1000))}]}).encode(), "missing_field"),
     ],
     ids=["lists", "objects", "fields", "a long name"],
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 
 from service.api.schemas.edits import FailureOut
-from service.api.schemas.texts import In, Out, text, usable
+from service.api.schemas.texts import MOST_WITHOUT, In, Out, text, usable
 from service.domain.operations import OperationRecord, OperationState
 from service.domain.revisions import ModuleNorms, Revision
 
@@ -77,7 +77,7 @@ class RebuildIn(In):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"without": [17, 18], "reason": "source withdrawn"}]})
 
-    without: list[EditId] = Field(default=[], max_length=10_000)
+    without: list[EditId] = Field(default=[], max_length=MOST_WITHOUT)
     reason: Reason | None = None
 
 

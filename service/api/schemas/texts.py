@@ -15,7 +15,7 @@ from service.settings import Settings
 _VISIBLE = r"[^\s\x00-\x20\x7f-\xa0\ufeff]"
 USABLE = rf"^[^\x00]*{_VISIBLE}[^\x00]*$"
 
-MOST_LEVELS, MOST_FIELDS = 32, 1000  # of a body
+MOST_LEVELS, MOST_FIELDS, MOST_UNKNOWN = 32, 1000, 20  # of a body, an object, an object
 
 
 def composed(text: str) -> str:
@@ -46,6 +46,8 @@ def text(most: int) -> Any:
 
 
 LIMITS = Settings()
+MOST_WITHOUT = 10_000  # edits that a rebuild leaves out
+MOST_ITEMS = max(MOST_WITHOUT, LIMITS.max_edits_per_request, LIMITS.max_prompt_tokens)  # of any list
 Prompt = Annotated[str, text(LIMITS.max_prompt_chars), AfterValidator(usable)]
 Target = Annotated[str, text(LIMITS.max_target_chars), AfterValidator(usable), AfterValidator(few_bytes)]
 Name = Annotated[str, text(200), AfterValidator(usable)]
@@ -69,6 +71,8 @@ def readable(body: Any) -> None:
             if len(value) > MOST_FIELDS:
                 raise PydanticCustomError("too_long", "must not have more than {most} fields", {"most": MOST_FIELDS})
             left += [(name, depth, link) for name in value]
+        elif len(value) > MOST_ITEMS:
+            raise PydanticCustomError("too_long", "must not have lists of more than {most} items", {"most": MOST_ITEMS})
         inner = value.items() if isinstance(value, dict) else enumerate(value)
         left += [(each, depth + 1, (name, link)) for name, each in inner if isinstance(each, str | dict | list)]
 
@@ -103,6 +107,8 @@ class In(BaseModel):
         if not isinstance(values, dict):
             return values
         readable(values)
+        if len(unknown := values.keys() - cls.model_fields.keys()) > MOST_UNKNOWN:  # each would be a mistake to be told
+            raise PydanticCustomError("extra_forbidden", "has {count} fields that are not known", {"count": len(unknown)})
         return {name: _whole(value) for name, value in values.items()}
 
 
