@@ -174,7 +174,7 @@ async def test_an_edit_waits_for_a_record_of_anothers_that_cannot_be_made_again(
     content = desk.objects.get(record)
     desk.objects.path(record).unlink()
     monkeypatch.setattr(ScopedRestorer, "_made_again", lost)
-    await submit(desk.database, [BUILT], idempotency_key=None, max_queued_edits=10)
+    await submit(desk.database, [BUILT], idempotency_key=None, quotas=Quotas(10))
     batch = await batches.claim(desk.database, desk.held, 50)
     assert batch is not None
     with pytest.raises(ObjectsUnavailable, match="batch 2 waits: taught again, it is another"):
