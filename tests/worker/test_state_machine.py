@@ -259,7 +259,7 @@ def test_whatever_happens_ledger_and_weights_are_what_is_expected(
         return Service(settings.model_copy(update=own))
 
     wanted = hypothesis_settings(
-        max_examples=10,
+        max_examples=7,
         stateful_step_count=25,
         deadline=None,
         database=None,
