@@ -13,17 +13,17 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from service import metrics
 from service.api import edits, generate, health, ledger, operations, problems
-from service.api.access import Keyed, KnownKeys, hearing_of_revoked
 from service.api.context import IDEMPOTENCY, Context
 from service.api.documented import Documented
-from service.api.generation import SLOW_S, Questions, listening
-from service.api.limited import ConcurrencyLimit, RateLimits, limits_of
-from service.api.observed import Observed
+from service.api.middleware.access import Keyed, KnownKeys, hearing_of_revoked
+from service.api.middleware.limited import ConcurrencyLimit, RateLimits, limits_of
+from service.api.middleware.observed import Observed
+from service.api.middleware.origins import EXPOSED, AllowedHosts, SameSite
 from service.api.openai import models, tokens
 from service.api.openai import routes as openai
-from service.api.origins import EXPOSED, AllowedHosts, SameSite
+from service.api.questions.generation import SLOW_S, Questions, listening
+from service.api.questions.turns import Turns
 from service.api.sockets import notice_the_gone
-from service.api.turns import Turns
 from service.bootstrap import build
 from service.settings import Settings
 

@@ -8,9 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Header, Request
 
-from service.api.access import key_of, reads_only_own
-from service.api.generation import Questions
+from service.api.middleware.access import key_of, reads_only_own
 from service.api.problems import Problem
+from service.api.questions.generation import Questions
 from service.bootstrap import Resources
 from service.domain.callers import Caller
 from service.errors import BadEncoding

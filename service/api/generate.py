@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict
 
-from service.api.answering import event, event_stream, while_here
 from service.api.context import Context, Here, KeyId, problems, refuse_bad_utf8
-from service.api.generation import Question
+from service.api.questions.answering import event, event_stream, while_here
+from service.api.questions.generation import Question
 from service.api.schemas.generation import GenerateIn, GenerateOut, Usage
 from service.domain.messages import GenerateReply
 

@@ -17,7 +17,7 @@ from service.infra.archive import MANIFEST, ArchiveReader, ArchiveWriter, Manife
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database, UnitOfWork
 from service.infra.repository.copying import KEPT_ROWS, TABLES, columns
-from service.ledger import ownership
+from service.ledger import object_owner
 from service.ledger.checkpoints import uses
 
 TRIES = 3  # an object may be pruned between the ledger's snapshot and its reading
@@ -46,7 +46,7 @@ async def _back_up(database: Database, objects: ObjectStore, file: Path, window:
             head, schema = await work.repository.head(), await work.repository.schema_version()
         if schema is None:
             raise ErrataError("the database has no tables: there is nothing to back up", code="no_ledger")
-        await ownership.check(database, objects)
+        await object_owner.check(database, objects)
         number, row_hash = (head.number, head.row_hash) if head else (None, None)
         manifest = Manifest(schema, number, row_hash, datetime.now(UTC).isoformat(), entries, needed)
         await asyncio.to_thread(_write, file, manifest, dumps, objects, progress)
@@ -84,7 +84,7 @@ async def restore(database: Database, objects: ObjectStore, backup: ArchiveReade
     BackupDamaged, or ErrataError when the schema is another.
     """
     await _refuse_a_ledger(database, backup.manifest)
-    await ownership.claim(database, objects)
+    await object_owner.claim(database, objects)
     names = backup.manifest.objects
     for done, name in enumerate(names, 1):
         await asyncio.to_thread(_put, objects, backup, name)

@@ -6,7 +6,7 @@ import asyncio
 
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database
-from service.ledger import ownership
+from service.ledger import object_owner
 from service.ledger.checkpoints import let_go, uses
 from service.ledger.lease import Lease, require
 
@@ -21,7 +21,7 @@ async def prune(database: Database, lease: Lease, objects: ObjectStore, window: 
     found = await asyncio.to_thread(objects.unneeded, await let_go(database, lease, window), grace_s)
     removed = freed = 0
     for start in range(0, len(found), REMOVED_TOGETHER):
-        await ownership.claim(database, objects)
+        await object_owner.claim(database, objects)
         async with database.transaction() as work:
             await require(work, lease)  # nobody else commits until these are gone
             needed = await uses(work, window)

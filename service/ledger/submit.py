@@ -11,7 +11,7 @@ from service.domain.edits import EditRecord, EditState, Failure, NewEdit
 from service.domain.revisions import content_hash
 from service.errors import Forbidden, IdempotencyConflict, NotFound, NotReversible, QueueFull, RequestInProgress
 from service.infra.postgres import Database, UnitOfWork
-from service.ledger import owners
+from service.ledger import fact_owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ async def _check_room(work: UnitOfWork, count: int, quotas: Quotas, key_id: str)
 
 
 async def _check_own(work: UnitOfWork, new: Sequence[NewEdit], key_id: str) -> None:
-    if foreign := await owners.of_others(work, key_id, new):
+    if foreign := await fact_owners.of_others(work, key_id, new):
         first = foreign[0]
         raise Forbidden(
             f"edit {first.id} of another key answers the prompt {first.edit.prompt[:200]!r}; a key with the scope rollback "

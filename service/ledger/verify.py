@@ -20,7 +20,7 @@ from service.domain.revisions import (
 from service.errors import ForeignObjects, ObjectDamaged
 from service.infra.objects import ObjectStore
 from service.infra.postgres import Database, UnitOfWork
-from service.ledger import integrity, ownership, recorded
+from service.ledger import integrity, object_owner, recorded
 from service.ledger.checkpoints import uses
 
 
@@ -55,7 +55,7 @@ async def checks(database: Database, objects: ObjectStore, window: int) -> Async
         count, wrong = await recorded.outcomes(work)
         yield Check("outcomes", f"{count} edits, the hash of what teaching came to recomputed", wrong)
     try:
-        await ownership.check(database, objects)
+        await object_owner.check(database, objects)
     except ForeignObjects as error:
         yield Check("objects", "", [error.detail])
     else:

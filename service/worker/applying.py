@@ -20,7 +20,7 @@ from service.domain.edits import Batch, EditEvent, EditRecord, Failure, Outcome,
 from service.domain.revisions import ModuleNorms, RevisionKind, StatisticsSummary
 from service.errors import ErrataError, ObjectDamaged, ObjectsUnavailable
 from service.infra.objects import ObjectStore
-from service.ledger import batches, owners, read
+from service.ledger import batches, fact_owners, read
 from service.ledger.commit import Effects, commit_revision
 from service.ledger.lease import Lease
 from service.worker.model_thread import ModelThread
@@ -100,7 +100,7 @@ class Applying:
             if max(olds, default=0) > id
         }
         if self._settings.replaces == "own":
-            for id, foreign in (await owners.not_replaceable(self._database, replacing)).items():
+            for id, foreign in (await fact_owners.not_replaceable(self._database, replacing)).items():
                 failures.setdefault(id, Failure(id, "not_your_fact", f"edit {foreign} of another key asks the same"))
         return list(failures.values())
 

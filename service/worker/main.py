@@ -22,7 +22,7 @@ from service.domain.messages import WorkerStatus
 from service.errors import StorageUnavailable
 from service.infra.listening import keep_running
 from service.infra.objects import ObjectStore
-from service.ledger import ownership, read
+from service.ledger import object_owner, read
 from service.settings import Settings
 from service.worker.follower import Follower
 from service.worker.model_thread import ModelThread
@@ -107,7 +107,7 @@ class Worker:
 
     async def _own(self, objects: ObjectStore) -> None:
         """Raises ForeignObjects: what this worker would remove or read is another ledger's."""
-        own = ownership.check if self._settings.worker_role == "reader" else ownership.claim
+        own = object_owner.check if self._settings.worker_role == "reader" else object_owner.claim
         await own(self._resources.database, objects)
 
     def _following(self, restorer: AnyRestorer, objects: ObjectStore, generations: Generations) -> Writer | Follower:

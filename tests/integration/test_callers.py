@@ -18,7 +18,7 @@ from service.domain.callers import Caller
 from service.domain.edits import Batch, EditState, NewEdit
 from service.domain.revisions import RevisionKind
 from service.infra.objects import ObjectStore
-from service.ledger import access, batches, owners, read, verify
+from service.ledger import access, batches, fact_owners, read, verify
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
 from service.ledger.submit import Quotas, submit
@@ -204,7 +204,7 @@ async def test_the_worker_finds_who_may_replace_what_the_door_could_not_know(new
     ann, bob = await new_door(), await new_door()
     for door, prompt in ((ann, "Who is it?"), (bob, "Name them!"), (ann, "Who else?")):
         await door.post("/edits", {**FACT, "prompt": prompt})
-    assert await owners.not_replaceable(resources.database, {2: [1], 3: [1]}) == {2: 1}
+    assert await fact_owners.not_replaceable(resources.database, {2: [1], 3: [1]}) == {2: 1}
 
 
 async def test_keys_take_turns_and_each_ones_edits_keep_their_order(resources: Resources, held: Lease) -> None:

@@ -12,8 +12,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from service.api import access as door
 from service.api.app import create_app
+from service.api.middleware import access as door
 from service.bootstrap import Resources
 from service.cli.main import app as command
 from service.domain.access import Scope, parts

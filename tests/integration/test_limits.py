@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from service.api.app import create_app
-from service.api.limited import limits_of
+from service.api.middleware.limited import limits_of
 from service.bootstrap import Resources
 from service.domain.access import Scope
 from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus

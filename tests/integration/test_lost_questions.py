@@ -8,9 +8,9 @@ from contextlib import aclosing
 
 import pytest
 
-from service.api import watch
-from service.api.generation import Question, Questions, listening
-from service.api.turns import Turns
+from service.api.questions import watch
+from service.api.questions.generation import Question, Questions, listening
+from service.api.questions.turns import Turns
 from service.bootstrap import Resources
 from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.errors import AnswerLost, ModelNotReady

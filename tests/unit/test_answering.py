@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from fastapi import Request
 from starlette.types import Message
 
-from service.api.answering import event_stream
+from service.api.questions.answering import event_stream
 
 
 async def test_a_client_that_does_not_read_is_hung_up_on() -> None:

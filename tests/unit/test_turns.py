@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.turns import Turns
+from service.api.questions.turns import Turns
 
 
 class Asking:

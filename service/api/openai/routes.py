@@ -10,15 +10,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.api.access import key_of
-from service.api.answering import DONE, all_answers, event, event_stream, together, while_here
 from service.api.context import Context, Here
-from service.api.generation import Question
+from service.api.middleware.access import key_of
 from service.api.openai.answers import ChatCompletionOut, CompletionOut
 from service.api.openai.errors import errors
 from service.api.openai.models import served_as
 from service.api.openai.schemas import ChatIn, CompletionIn
 from service.api.openai.shapes import ChatShape, CompletionShape, Shape
+from service.api.questions.answering import DONE, all_answers, event, event_stream, together, while_here
+from service.api.questions.generation import Question
 from service.domain.messages import GenerateReply
 from service.errors import NotFound
 

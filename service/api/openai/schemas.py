@@ -14,9 +14,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from service.api.generation import Question
 from service.api.openai.fields import LENGTH, Only, OpenAIIn, not_too_long, one_or_several, unless
 from service.api.openai.turns import GOES_ON_OR_NOT, Turns
+from service.api.questions.generation import Question
 from service.api.schemas.generation import MIN_REVISION
 from service.api.schemas.texts import In
 from service.settings import Settings

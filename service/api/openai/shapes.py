@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from service.api.generation import Question
+from service.api.questions.generation import Question
 from service.domain.messages import GenerateReply, TokenReply
 
 

@@ -9,11 +9,11 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from service.api.context import Context, Here, KeyId, problems
-from service.api.generation import Question
 from service.api.openai.fields import Only, OpenAIIn, Text
 from service.api.openai.models import ANY_MODEL, served_as
 from service.api.openai.schemas import Tokens
 from service.api.openai.turns import GOES_ON_OR_NOT, Turns
+from service.api.questions.generation import Question
 from service.api.schemas.texts import Out
 from service.domain.messages import GenerateReply
 from service.errors import ModelNotReady

@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.api.generation import Question, Questions
+from service.api.questions.generation import Question, Questions
 from service.domain.messages import GenerateReply
 from service.errors import ClientGone, ErrataError
 

@@ -41,8 +41,6 @@ class Observed:
             await self._app(scope, receive, watched)
         finally:
             path = getattr(scope.get("route"), "path", "unmatched")
-            method = (
-                scope["method"] if scope["method"] in METHODS else "other"
-            )  # labels cost memory
+            method = scope["method"] if scope["method"] in METHODS else "other"  # labels cost memory
             metrics.HTTP_REQUESTS.labels(method, path, str(status)).inc()
             metrics.HTTP_SECONDS.labels(method, path).observe(time.perf_counter() - began)

@@ -16,7 +16,7 @@ from service.domain.revisions import RevisionKind
 from service.errors import ForeignObjects, LeaseLost
 from service.infra.archive import ArchiveReader
 from service.infra.objects import OWNER, ObjectStore
-from service.ledger import checkpoints, lease, ownership, read
+from service.ledger import checkpoints, lease, object_owner, read
 from service.ledger.backup import back_up, restore
 from service.ledger.commit import commit_revision
 from service.ledger.lease import Lease
@@ -65,17 +65,17 @@ def meanwhile(settings: Settings) -> Meanwhile:
 
 
 async def test_a_folder_that_another_ledger_uses_is_refused_with_what_to_do(resources: Resources, other: Resources) -> None:
-    await ownership.claim(resources.database, resources.objects())
-    await ownership.claim(resources.database, resources.objects())  # at its next start
+    await object_owner.claim(resources.database, resources.objects())
+    await object_owner.claim(resources.database, resources.objects())  # at its next start
     with pytest.raises(ForeignObjects, match=f"ERRATA_OBJECT_DIR .*remove .*{OWNER}"):
-        await ownership.claim(other.database, other.objects())
+        await object_owner.claim(other.database, other.objects())
     with pytest.raises(ForeignObjects):
-        await ownership.check(other.database, other.objects())
-    await ownership.check(resources.database, resources.objects())
+        await object_owner.check(other.database, other.objects())
+    await object_owner.check(resources.database, resources.objects())
 
 
 async def test_of_two_ledgers_that_come_at_once_one_gets_the_folder(resources: Resources, other: Resources) -> None:
-    both = [ownership.claim(each.database, each.objects()) for each in (resources, other, resources, other)]
+    both = [object_owner.claim(each.database, each.objects()) for each in (resources, other, resources, other)]
     found = await asyncio.gather(*both, return_exceptions=True)
     assert sorted(type(each).__name__ for each in found) == ["ForeignObjects", "ForeignObjects", "NoneType", "NoneType"]
     assert [each.name for each in resources.settings.objects.iterdir()] == [OWNER]
@@ -83,19 +83,19 @@ async def test_of_two_ledgers_that_come_at_once_one_gets_the_folder(resources: R
 
 async def test_a_folder_from_before_there_were_owners_is_the_first_comers(resources: Resources, other: Resources) -> None:
     name = resources.objects().put(b"factors")
-    await ownership.check(other.database, other.objects())
-    await ownership.claim(resources.database, resources.objects())
+    await object_owner.check(other.database, other.objects())
+    await object_owner.claim(resources.database, resources.objects())
     assert resources.objects().get(name) == b"factors"
     with pytest.raises(ForeignObjects):
-        await ownership.claim(other.database, other.objects())
+        await object_owner.claim(other.database, other.objects())
 
 
 async def test_a_folder_is_handed_over_by_removing_the_file(resources: Resources, other: Resources) -> None:
-    await ownership.claim(resources.database, resources.objects())
+    await object_owner.claim(resources.database, resources.objects())
     (resources.settings.objects / OWNER).unlink()
-    await ownership.claim(other.database, other.objects())
+    await object_owner.claim(other.database, other.objects())
     with pytest.raises(ForeignObjects):
-        await ownership.claim(resources.database, resources.objects())
+        await object_owner.claim(resources.database, resources.objects())
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "not json", '{"ledger": null}'])
@@ -103,7 +103,7 @@ async def test_a_file_that_names_no_ledger_is_not_written_over(resources: Resour
     resources.objects()
     (resources.settings.objects / OWNER).write_text(content)
     with pytest.raises(ForeignObjects):
-        await ownership.claim(resources.database, resources.objects())
+        await object_owner.claim(resources.database, resources.objects())
     assert (resources.settings.objects / OWNER).read_text() == content
 
 
@@ -111,7 +111,7 @@ async def test_a_restored_ledger_gets_the_first_ones_folder_only_when_that_is_ha
     resources: Resources, other: Resources, held: Lease, tmp_path: Path
 ) -> None:
     objects, file = resources.objects(), tmp_path / "backup.tar"
-    await ownership.claim(resources.database, objects)
+    await object_owner.claim(resources.database, objects)
     base = replace(revision(0, RevisionKind.BASE), update_object=None, statistics_object=None)
     await commit_revision(resources.database, held, base)
     await checkpoints.keep(resources.database, held, 0, objects.put(b"state"), 5)
@@ -121,22 +121,22 @@ async def test_a_restored_ledger_gets_the_first_ones_folder_only_when_that_is_ha
     assert await read.head(other.database) is None
     (resources.settings.objects / OWNER).unlink()
     await restore(other.database, other.objects(), ArchiveReader(file), nobody)
-    await ownership.claim(other.database, other.objects())
+    await object_owner.claim(other.database, other.objects())
     with pytest.raises(ForeignObjects):
-        await ownership.claim(resources.database, objects)
+        await object_owner.claim(resources.database, objects)
 
 
 async def test_a_worker_over_anothers_folder_does_not_start(resources: Resources, other: Resources) -> None:
-    await ownership.claim(resources.database, resources.objects())
+    await object_owner.claim(resources.database, resources.objects())
     async with asyncio.timeout(60):
         with pytest.raises(ForeignObjects):
             await Worker(other).run()
 
 
 async def test_verify_says_that_the_folder_is_anothers(resources: Resources, other: Resources) -> None:
-    await ownership.claim(resources.database, resources.objects())
+    await object_owner.claim(resources.database, resources.objects())
     with pytest.raises(ForeignObjects):
-        await ownership.claim(other.database, other.objects())
+        await object_owner.claim(other.database, other.objects())
     wrong = {each.name: each.wrong async for each in checks(other.database, other.objects(), 200) if each.wrong}
     assert list(wrong) == ["objects"]
     assert "belongs to" in wrong["objects"][0]
@@ -171,7 +171,7 @@ async def test_nothing_is_removed_from_a_folder_that_was_handed_over(
     resources: Resources, held: Lease, meanwhile: Meanwhile
 ) -> None:
     name = put_long_ago(meanwhile, b"another's now")
-    await ownership.claim(resources.database, meanwhile)
+    await object_owner.claim(resources.database, meanwhile)
     meanwhile.happens = lambda: (resources.settings.objects / OWNER).write_text(json.dumps({"ledger": "another"}))
     with pytest.raises(ForeignObjects):
         await prune(resources.database, held, meanwhile, 200, 60)

@@ -10,7 +10,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Request
 
-from service.api.access import key_of
+from service.api.middleware.access import key_of
 from service.api.problems import refusal
 from service.domain.access import Scope, counted_as
 from service.errors import RateLimited, TooManyAtOnce

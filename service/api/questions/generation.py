@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import structlog
 
 from service import metrics
-from service.api.turns import Place, Turns
-from service.api.watch import Asked, Watch
+from service.api.questions.turns import Place, Turns
+from service.api.questions.watch import Asked, Watch
 from service.domain.messages import GenerateReply, GenerateRequest, WorkerStatus
 from service.errors import (
     AnswerLost,

@@ -1,0 +1,1 @@
+"""Asking a worker, hearing its answer, and whose turn it is."""
