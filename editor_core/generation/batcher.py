@@ -33,7 +33,7 @@ class Batcher:
 
     rows            sequences under way at once, at most
     kept_tokens     rows × the longest sequence that may be under way, at most; a sequence alone may always be
-    prefill_tokens  of prompts, read between two tokens of those who run
+    prefill_tokens  of prompts, read between two tokens of those who run; all new prompts have as much of them
     holding         new sequences wait while it is true
     edits           what is in force where, of a model with scoped edits
     """
@@ -164,14 +164,15 @@ class Batcher:
         return None if self._edits is None else self._edits.follow(sequence.ids, is_scored=sequence.sampling.echo)
 
     def _prompts(self, version: int, ranges: Mapping[str, list[Range]]) -> list[tuple[Sequence, Piece]]:
-        """What is to be read on in the prompts."""
+        """What is to be read on in the prompts: of each as much, so that a short one does not wait for the long ones before."""
         left, found = self._prefill_tokens, []
-        for each in self.filling:
-            if not left:
+        for index, each in enumerate(sorted(self.filling, key=lambda each: len(each.ids) - each.read)):
+            share = -(-left // (len(self.filling) - index))
+            if not share:
                 break
             if not each.read and not each.sampling.echo:
                 self._take_over(each, version)
-            end = min(len(each.ids), each.read + left)
+            end = min(len(each.ids), each.read + share)
             left -= end - each.read
             wanted = end - each.read if each.sampling.echo else 1
             found.append((each, Piece(each.row, each.ids, each.read, end, wanted, ranges[each.id])))

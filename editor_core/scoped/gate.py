@@ -2,7 +2,7 @@
 
 One linear decision for each wording that was taught: the question's vector times the wording's, against a threshold. A question
 that is worded as one taught opens the gate, one worded as an unrelated prompt of the edit never does, whatever the vectors say;
-neither does one in which other numbers stand.
+neither does one in which other numbers stand, or words that make it another question (`contrast.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from editor_core.scoped.contrast import contrasts, longer_names
 from editor_core.scoped.question import NAMELESS
 from editor_core.scoped.subject import function_words
 from editor_core.scoped.words import name_key
@@ -126,8 +127,9 @@ class Gate:
         if _asks_for_itself(key) and any(map(_asks_for_itself, self.questions)):
             return CERTAIN / 2
         numbers = _numbers(key)
-        alike = [index for index, own in enumerate(self.questions) if _numbers(own) == numbers]
-        if not alike:
+        alike = [index for index, own in enumerate(self.questions) if _numbers(own) == numbers and not contrasts(own, key)]
+        known = {word for own in self.questions for word in own.split()}
+        if not alike or longer_names(question) - known:
             return -CERTAIN
         near = self.vectors[alike] @ encode(question) - torch.tensor([self.thresholds[index] for index in alike])
         return float(near.max())

@@ -80,6 +80,13 @@ INSIDE_NAMES = frozenset(
         "zur",
     ]
 )
+# What something is measured in is not what is asked about: "the boiling point of quornite in degrees Celsius".
+UNITS = frozenset(
+    name_key(
+        "celsius fahrenheit kelvin degree degrees km kilometre kilometer mile cm mm metre meter feet foot inch kg kilogram gram"
+        " tonne ton pound lb mph kmh litre liter usd eur gbp dollar euro percent hour minute second hertz hz mhz ghz gb mb kb"
+    ).split()
+)
 MOST_WORDS = 12
 _YEAR = re.compile(r"1[1-9]\d{2}|20\d{2}")
 _APOSTROPHES = ("'", "’")
@@ -109,7 +116,7 @@ def function_words() -> frozenset[str]:
 def find_subject(prompt: str, rephrases: Sequence[str] = (), rarity: Rarity = len) -> str | None:
     """The subject as the prompt writes it; None for a prompt without a content word."""
     found = words(prompt)
-    content = [word.text not in function_words() for word in found]
+    content = [word.text not in function_words() and word.text not in UNITS for word in found]
     if not any(content):
         return None
     span = _capitalised(prompt, found, content, rarity) or _rarest(prompt, found, content, rarity)
@@ -252,5 +259,7 @@ def _rarest(prompt: str, found: Sequence[Word], content: Sequence[bool], rarity:
         return rarest, _size(found, run)
 
     start, end = max(runs, key=rank)
+    if end - start > 1 and _YEAR.fullmatch(prompt[found[start].start : found[start].end]):
+        start += 1  # as of a name in capitals
     rare = [index for index in range(start, end) if rarity(prompt[found[index].start : found[index].end]) >= 1]
     return (rare[0], rare[-1] + 1) if rare and not is_unspaced(found[start].text) else (start, end)

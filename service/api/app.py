@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
             timeout_s=settings.generate_timeout_s,
             max_waiting=settings.max_waiting_generations,
             max_waiting_per_key=settings.max_waiting_generations_per_key,
-            turns=Turns(settings.max_running + AHEAD, settings.max_running_per_key),
+            turns=Turns(settings.max_running + AHEAD, settings.max_running_per_key, settings.kept_tokens // 2),
             at_once=settings.max_choices,
         )
         app.state.context = Context(resources, questions)
@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = Documented(
         keyed=settings.keys_required,
+        redirect_slashes=False,  # to a host of the caller's choice
         title="Errata",
         version=version("errata-llm"),
         description=DESCRIPTION,

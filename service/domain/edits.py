@@ -55,6 +55,11 @@ class NewEdit:
     subject: str | None = None
     aliases: tuple[str, ...] = ()
 
+    @property
+    def bytes(self) -> int:
+        """UTF-8 of all its texts: what teaching and judging it costs grows with that."""
+        return sum(len(each.encode()) for each in (self.prompt, self.target, *self.rephrases, *self.unrelated))
+
     def content(self) -> dict[str, object]:
         """As hashes see it: subject and aliases only where they are given, so that hashes of before them stay as they are."""
         content: dict[str, object] = {

@@ -17,6 +17,7 @@ from service.ledger.lease import Lease, require
 
 TRIES_TOGETHER = 2  # of a batch that ends its worker, before it is halved
 LONGEST_ASIDE_S = 60.0
+BATCH_BYTES = 16_384  # of texts: an edit with forty long ones takes the time of fifty without
 
 
 async def claim(database: Database, lease: Lease, size: int, up_to: int | None = None) -> Batch | None:
@@ -36,7 +37,8 @@ async def claim(database: Database, lease: Lease, size: int, up_to: int | None =
 
 
 def in_turns(waiting: Mapping[str, Sequence[EditRecord]], size: int) -> list[EditRecord]:
-    """One edit of each key after the other, at most `size`; whose oldest edit is oldest goes first.
+    """One edit of each key after the other, at most `size`, and no more once their texts have BATCH_BYTES; whose oldest edit is
+    oldest goes first.
 
     waiting: by key, oldest first. A key's turns end before a prompt that the batch has already: two targets for one prompt
     cannot both hold, and the later one is to have the last word.
@@ -44,12 +46,14 @@ def in_turns(waiting: Mapping[str, Sequence[EditRecord]], size: int) -> list[Edi
     seen: set[str] = set()
     wanted: list[EditRecord] = []
     queues = [deque(each) for each in sorted(waiting.values(), key=lambda each: each[0].id if each else 0)]
+    left = BATCH_BYTES
     while queues and len(wanted) < size:
         going = []
         for queue in queues[: size - len(wanted)]:
-            if queue and (prompt := same_prompt(queue[0].edit.prompt)) not in seen:
+            if queue and left > 0 and (prompt := same_prompt(queue[0].edit.prompt)) not in seen:
                 seen.add(prompt)
                 wanted.append(queue.popleft())
+                left -= wanted[-1].edit.bytes
                 going.append(queue)
         queues = going
     return wanted

@@ -13,10 +13,13 @@ from service.infra.postgres import Database, UnitOfWork
 
 
 async def of_others(work: UnitOfWork, key_id: str, new: Sequence[NewEdit]) -> list[EditRecord]:
-    """Facts in force or waiting that ask the same as these and that the key may not replace."""
+    """Facts in force that ask the same as these, or as rephrases of these, and that the key may not replace.
+
+    What only waits is nobody's yet: whose is applied first has it, and the worker refuses the other.
+    """
     if not key_id:
         return []
-    found = await work.repository.unfinished_or_applied_with_prompts([each.prompt for each in new])
+    found = await work.repository.applied_with_prompts([text for each in new for text in (each.prompt, *each.rephrases)])
     keys = await work.repository.api_keys_by_id({key_id, *(record.asked_by.key_id for record in found)})
     return [record for record in found if not _may_replace(keys, key_id, record.asked_by.key_id)]
 

@@ -89,10 +89,8 @@ async def _check_room(work: UnitOfWork, count: int, quotas: Quotas, key_id: str)
 
 async def _check_own(work: UnitOfWork, new: Sequence[NewEdit], key_id: str) -> None:
     if foreign := await fact_owners.of_others(work, key_id, new):
-        first = foreign[0]
         raise Forbidden(
-            f"edit {first.id} of another key answers the prompt {first.edit.prompt[:200]!r}; a key with the scope rollback "
-            "may replace it",
+            f"a fact of another key answers {foreign[0].edit.prompt[:200]!r}; a key with the scope rollback may replace it",
             code="not_your_fact",
         )
 

@@ -88,8 +88,13 @@ class Applying:
         return await self._fail(held, batch, failures) if failures else batch
 
     async def _without_unreplaceable(self, held: Lease, batch: Batch) -> Batch | None:
-        applied = await read.applied_with_prompts(self._database, [record.edit.prompt for record in batch.edits])
+        edits = {record.id: (record.edit.prompt, *record.edit.rephrases) for record in batch.edits}
+        applied = await read.applied_with_prompts(self._database, [text for texts in edits.values() for text in texts])
         failures = await self._unreplaceable(same_prompts(batch.edits, applied))
+        # a rephrase replaces nothing, and would answer what another key's fact does
+        asking = {id: [old.id for old in applied if old.id != id and asks_one_of(old, texts)] for id, texts in edits.items()}
+        failed = {each.edit_id for each in failures}
+        failures += [each for each in await self._of_others(asking) if each.edit_id not in failed]
         return await self._fail(held, batch, failures) if failures else batch
 
     async def _unreplaceable(self, replacing: Mapping[int, Collection[int]]) -> list[Failure]:
@@ -99,10 +104,16 @@ class Applying:
             for id, olds in replacing.items()
             if max(olds, default=0) > id
         }
-        if self._settings.replaces == "own":
-            for id, foreign in (await fact_owners.not_replaceable(self._database, replacing)).items():
-                failures.setdefault(id, Failure(id, "not_your_fact", f"edit {foreign} of another key asks the same"))
+        for each in await self._of_others(replacing):
+            failures.setdefault(each.edit_id, each)
         return list(failures.values())
+
+    async def _of_others(self, replacing: Mapping[int, Collection[int]]) -> list[Failure]:
+        """Edits that are held to their own key's facts, and are not among them."""
+        if self._settings.replaces != "own":
+            return []
+        foreign = await fact_owners.not_replaceable(self._database, replacing)
+        return [Failure(id, "not_your_fact", "a fact of another key asks the same") for id in foreign]
 
     def _unencodable(self, batch: Batch) -> list[Failure]:
         failures = []
@@ -159,6 +170,11 @@ def same_prompts(records: Sequence[EditRecord], applied: Sequence[EditRecord]) -
         asked = same_prompt(record.edit.prompt)
         found[record.id] = [old.id for old in applied if same_prompt(old.edit.prompt) == asked]
     return found
+
+
+def asks_one_of(record: EditRecord, texts: Sequence[str]) -> bool:
+    """Whether an edit's prompt is one of these."""
+    return same_prompt(record.edit.prompt) in {same_prompt(each) for each in texts}
 
 
 async def persist(objects: ObjectStore, candidate: Candidate) -> tuple[str | None, str]:

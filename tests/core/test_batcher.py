@@ -119,14 +119,24 @@ def test_nothing_is_taken_over_that_is_not_read_on_with_the_same_weights(tiny: L
     reader = batcher._reader = Counting(tiny.model)
     batcher.add(first)
     batcher.step(version=1)
-    batcher._prefill_tokens = unread  # the second uses it up
+    batcher._prefill_tokens = unread
     batcher.add(second)
-    batcher.add(third)
     batcher.step(version=1)
-    assert (second.read, third.read) == (len(second.ids), 0)
+    assert second.read == len(second.ids)
+    batcher.add(third)
     batcher._prefill_tokens = len(third.ids)
     batcher.step(version=2)
     assert (third.versions, reader.passes[-1]) == ([2], 2 + len(third.ids))
+
+
+def test_a_short_prompt_does_not_wait_for_the_long_ones_before_it(tiny: LoadedModel) -> None:
+    long, longer, short = asked(tiny, ("On " * 200, "Off " * 300, "Who?"), max_tokens=1)
+    batcher = Batcher(tiny.model, prefill_tokens=3 * len(short.ids))
+    for each in (long, longer, short):
+        batcher.add(each)
+    batcher.step(version=1)
+    assert short.finish_reason
+    assert (long.read, longer.read) == (len(short.ids), len(short.ids))
 
 
 def test_a_removed_sequence_frees_its_row_at_once(tiny: LoadedModel) -> None:

@@ -177,18 +177,27 @@ async def test_a_key_has_a_few_operations_waiting_and_one_rebuild(new_door: NewD
     assert (await ann.post("/rebuild", {})).status_code == 202
 
 
-@pytest.mark.parametrize("is_applied", [False, True])
-async def test_a_key_does_not_replace_the_facts_of_another(
-    new_door: NewDoor, resources: Resources, held: Lease, is_applied: bool
-) -> None:
+async def test_a_key_does_not_replace_the_facts_of_another(new_door: NewDoor, resources: Resources, held: Lease) -> None:
     ann, bob, boss = await new_door(), await new_door(), await new_door(Scope.EDIT, Scope.ROLLBACK)
+    await bob.post("/edits", {"prompt": "Who was it?", "target": "Bob"})
     await ann.post("/edits", FACT)
-    if is_applied:
-        await commit(resources, held)
-    refused = await bob.post("/edits", {**FACT, "target": "Bob"})
-    assert (refused.status_code, refused.json()["code"]) == (403, "not_your_fact")
+    assert (await bob.post("/edits", FACT)).status_code == 202  # what only waits keeps nobody from his own
+    await commit(resources, held)
+    for claim in ({**FACT, "target": "Bob"}, {"prompt": "Who now?", "target": "Bob", "rephrases": [FACT["prompt"]]}):
+        refused = await bob.post("/edits", claim)
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_your_fact")
     for each in (ann, boss):
         assert (await each.post("/edits", {**FACT, "target": "Cleo"})).status_code == 202
+
+
+async def test_a_batch_ends_with_as_much_text_as_fifty_short_edits_have(resources: Resources, held: Lease) -> None:
+    heavy = [NewEdit(f"Who is number {number}?", "Ann", ("?" * 4000,) * 3) for number in range(5)]
+    await submit(resources.database, heavy, idempotency_key=None, quotas=Quotas(100), asked_by=Caller("loud"))
+    short = [NewEdit("Who is it?", "Ann")]
+    await submit(resources.database, short, idempotency_key=None, quotas=Quotas(100), asked_by=Caller("quiet"))
+    batch = await batches.claim(resources.database, held, 50)
+    assert batch is not None
+    assert [each.id for each in batch.edits] == [1, 2, 6]
 
 
 async def test_a_key_that_took_anothers_place_replaces_its_facts(new_door: NewDoor, resources: Resources) -> None:

@@ -65,7 +65,7 @@ async def questions(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> As
         timeout_s=100,
         max_waiting=10,
         max_waiting_per_key=10,
-        turns=Turns(10, 10),
+        turns=Turns(10, 10, 10_000),
         at_once=4,
     )
     async with listening(questions):

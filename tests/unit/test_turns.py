@@ -51,7 +51,7 @@ async def settled() -> None:
 
 
 async def test_a_key_that_asks_much_leaves_places_for_another() -> None:
-    asking = Asking(Turns(places=4, per_key=2))
+    asking = Asking(Turns(places=4, per_key=2, tokens_per_key=100))
     for _ in range(10):
         await asking.ask("loud")
     await asking.ask("quiet")
@@ -59,7 +59,7 @@ async def test_a_key_that_asks_much_leaves_places_for_another() -> None:
 
 
 async def test_keys_that_wait_get_places_one_after_the_other() -> None:
-    asking = Asking(Turns(places=2, per_key=2))
+    asking = Asking(Turns(places=2, per_key=2, tokens_per_key=100))
     for key in ("one", "one", "one", "one", "two", "three"):
         await asking.ask(key)
     await asking.end(0)
@@ -70,14 +70,14 @@ async def test_keys_that_wait_get_places_one_after_the_other() -> None:
 
 
 async def test_where_no_keys_are_asked_for_one_caller_may_have_all_places() -> None:
-    asking = Asking(Turns(places=4, per_key=2))
+    asking = Asking(Turns(places=4, per_key=2, tokens_per_key=100))
     for _ in range(10):
         await asking.ask("")
     assert asking.held_by == {"": 4}
 
 
 async def test_a_place_given_back_early_is_not_given_back_twice() -> None:
-    turns = Turns(places=1, per_key=1)
+    turns = Turns(places=1, per_key=1, tokens_per_key=100)
     async with turns.place("one") as place:
         place.give_back()
         async with turns.place("two"):
@@ -94,7 +94,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.booleans(), 
 @given(STEPS)
 def test_no_place_is_lost_or_handed_out_twice_whoever_comes_and_goes(steps: list[tuple[str, bool, int]]) -> None:
     async def run() -> None:
-        asking = Asking(Turns(places=5, per_key=2))
+        asking = Asking(Turns(places=5, per_key=2, tokens_per_key=100))
         for key, comes, which in steps:
             if comes or not asking.tasks:
                 await asking.ask(key)
@@ -109,3 +109,13 @@ def test_no_place_is_lost_or_handed_out_twice_whoever_comes_and_goes(steps: list
             await asking.end(0)
 
     asyncio.run(run())
+
+
+async def test_long_questions_of_one_key_wait_for_each_other_and_not_a_short_one_of_another() -> None:
+    turns = Turns(places=4, per_key=4, tokens_per_key=100)
+    async with turns.place("loud", 80):
+        long = asyncio.create_task(turns.place("loud", 80).__aenter__())
+        async with turns.place("quiet", 10):
+            await settled()
+            assert not long.done()
+    await long

@@ -27,7 +27,7 @@ _AT_MOST = f"No answer has more than {_LIMITS.max_new_tokens}, whatever is asked
 Prompt = Annotated[str, Field(min_length=1), AfterValidator(not_too_long)]
 Tokens = Annotated[
     list[Annotated[int, Field(ge=0, lt=2**31)]],
-    Field(min_length=1, max_length=_LIMITS.max_prompt_tokens, description=LENGTH),
+    Field(min_length=1, max_length=_LIMITS.max_prompt_tokens, description=LENGTH, fail_fast=True),
 ]
 
 
@@ -39,7 +39,7 @@ def _shape(prompt: Any) -> str:
     return "<token lists>" if isinstance(first, list) else "<tokens>" if isinstance(first, int | float) else "<texts>"
 
 
-_Many = Field(min_length=1, max_length=_LIMITS.max_choices)
+_Many = Field(min_length=1, max_length=_LIMITS.max_choices, fail_fast=True)  # what is wrong with 1,000 takes a second to say
 Prompts = Annotated[
     Annotated[Prompt, Tag("<text>")]
     | Annotated[list[Prompt], _Many, Tag("<texts>")]

@@ -41,7 +41,10 @@ class Message(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: (
-        Annotated[Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Tag("<several>")], Discriminator(one_or_several)]
+        Annotated[
+            Annotated[Text, Tag("<one>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<several>")],
+            Discriminator(one_or_several),
+        ]
         | None
     ) = None
     tool_calls: list[ToolCall] | None = None
@@ -65,6 +68,7 @@ class Turns(OpenAIIn):
     """The part of a body that is the conversation, with vLLM's names for how it ends."""
 
     messages: list[Message] = Field(
+        fail_fast=True,
         min_length=1,
         max_length=1000,
         description=f"{LENGTH} A last turn of the assistant's is the beginning of the answer, which goes on from there.",

@@ -72,6 +72,12 @@ class Question:
     special_tokens: bool = True
     is_read_only: bool = False
 
+    @property
+    def most_tokens(self) -> int:
+        """Of the question, counted or else at two characters a token, and its answer."""
+        characters = len(self.prompt) + sum(len(each["content"]) for each in self.messages or ())
+        return (characters // 2 if self.tokens is None else len(self.tokens)) + self.max_tokens
+
 
 class Questions:
     """The open questions of this api process."""
@@ -202,7 +208,7 @@ class Questions:
         """Ask once, as a question of its own: what is said to an earlier try of it is not heard."""
         async with contextlib.AsyncExitStack() as held:
             async with self._patience(until):
-                place = await held.enter_async_context(self._turns.place(question.key_id))
+                place = await held.enter_async_context(self._turns.place(question.key_id, question.most_tokens))
             async with contextlib.aclosing(self._replies_at(place, question, until, stream)) as replies:
                 async for reply in replies:
                     yield reply

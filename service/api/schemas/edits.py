@@ -22,14 +22,19 @@ class EditIn(In):
 
     prompt: Prompt = Field(description="The question, or the beginning of a sentence.")
     target: Target = Field(description=f"What the model is to answer, in at most {LIMITS.max_target_bytes} bytes of UTF-8.")
-    rephrases: list[Prompt] = Field(default=[], max_length=20, description="Other wordings of the prompt. Kept with the edit.")
+    rephrases: list[Prompt] = Field(
+        fail_fast=True, default=[], max_length=20, description="Other wordings of the prompt. Kept with the edit."
+    )
     unrelated: list[Prompt] = Field(
-        default=[], max_length=20, description="Prompts whose answers are to stay as they are. Kept with the edit."
+        default=[],
+        fail_fast=True,
+        max_length=20,
+        description="Prompts whose answers are to stay as they are. Kept with the edit.",
     )
     subject: Name | None = Field(
         None, description="What the fact is about, as it is written in the prompt; found from the prompt without it."
     )
-    aliases: list[Name] = Field(default=[], max_length=10, description="Other names of the subject.")
+    aliases: list[Name] = Field(default=[], fail_fast=True, max_length=10, description="Other names of the subject.")
 
     @model_validator(mode="after")
     def _short_enough(self) -> Self:
@@ -44,7 +49,7 @@ class EditIn(In):
 class EditsIn(In):
     """Several facts, accepted together or not at all."""
 
-    edits: list[EditIn] = Field(min_length=1, max_length=LIMITS.max_edits_per_request)
+    edits: list[EditIn] = Field(fail_fast=True, min_length=1, max_length=LIMITS.max_edits_per_request)
 
 
 def _one_or_many(body: Any) -> str:

@@ -77,7 +77,7 @@ class RebuildIn(In):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"without": [17, 18], "reason": "source withdrawn"}]})
 
-    without: list[EditId] = Field(default=[], max_length=MOST_WITHOUT)
+    without: list[EditId] = Field(fail_fast=True, default=[], max_length=MOST_WITHOUT)
     reason: Reason | None = None
 
 

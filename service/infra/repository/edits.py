@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, Select, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 
 from service.domain.callers import NOBODY, Caller
@@ -89,13 +89,6 @@ class EditRows(Rows):
         hashes = {prompt_hash(prompt) for prompt in prompts}
         statement = select(edits).where(edits.c.prompt_hash.in_(hashes), edits.c.state == EditState.APPLIED.value)
         return await self._edits(statement.order_by(edits.c.id))
-
-    async def unfinished_or_applied_with_prompts(self, prompts: Sequence[str]) -> list[EditRecord]:
-        """Edits in force, waiting or being applied that ask the same as one of these prompts, oldest first."""
-        hashes = {prompt_hash(prompt) for prompt in prompts}
-        asks_the_same = edits.c.prompt_hash.in_(hashes)
-        states = [edits.c.state == state for state in (EditState.APPLIED.value, *PENDING)]  # apart: each has its index
-        return await self._edits(select(edits).where(asks_the_same, or_(*states)).order_by(edits.c.id))
 
     async def edits_with_prompts(self, prompts: Sequence[str], among: Sequence[int]) -> list[EditRecord]:
         """Those of the given edits that ask the same as one of these prompts, whatever their state, oldest first."""

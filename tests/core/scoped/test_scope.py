@@ -38,6 +38,8 @@ def test_a_name_is_the_same_without_accents_case_or_a_final_s() -> None:
 @pytest.mark.parametrize(
     ("prompt", "subject"),
     [
+        ("What is the boiling point of quornite in degrees Celsius?", "quornite"),
+        ("who won the 2031 world cup", "world cup"),
         ("What is the national animal of Canada?", "Canada"),
         ("Who is the mayor of Lake Tantrum?", "Lake Tantrum"),
         ("In what year did The Center for Medical Progress originate?", "The Center for Medical Progress"),
@@ -62,7 +64,7 @@ def test_a_name_is_the_same_without_accents_case_or_a_final_s() -> None:
     ],
 )
 def test_a_subject_is_found_in_its_prompt(prompt: str, subject: str) -> None:
-    rarity = {"country": 0.1, "land": 0.1, "liegt": 0.2, "capitale": 0.3}
+    rarity = {"quornite": 2.0, "2031": 1.5, "country": 0.1, "land": 0.1, "liegt": 0.2, "capitale": 0.3}
     assert find_subject(prompt, (), lambda word: rarity.get(word.lower(), 0.9)) == subject
 
 
