@@ -149,7 +149,7 @@ class Settings(BaseSettings):
         10, ge=1, description="Times that an edit alone may end its worker before it fails; it waits longer after each."
     )
     batch_limit_s: float = Field(
-        120.0, gt=0, description="Time of the model that a batch may take, after which it is halved; an edit alone fails then."
+        1800.0, gt=0, description="Time of the model that a batch may take, after which it is halved; an edit alone fails then."
     )
     checkpoint_every: int = Field(
         20, ge=1, description="Revisions from one whole state to the next: a restart goes on from it."

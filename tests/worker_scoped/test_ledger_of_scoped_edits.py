@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.domain.callers import Caller
 from service.domain.edits import EditState, NewEdit, Outcome
 from service.domain.operations import OperationKind, OperationState
 from service.domain.revisions import NewRevision, RevisionKind
@@ -183,3 +184,21 @@ async def test_an_edit_waits_for_a_record_of_anothers_that_cannot_be_made_again(
     desk.objects.put(content)  # from a backup
     await desk.applying.apply(desk.held, batch)
     assert await desk.states() == {1: "applied", 2: "applied"}
+
+
+async def test_a_batch_that_takes_too_long_is_halved_until_an_edit_is_alone(new_desk: NewDesk) -> None:
+    desk = await new_desk(batch_limit_s=1e-9)
+    edits = await desk.edit(OWNER, BUILT)
+    assert {each.failure_code for each in edits} == {"batch_timed_out"}
+    assert len({each.batch_id for each in edits}) == 2
+
+
+async def test_no_key_takes_the_place_of_anothers_fact_in_other_words(desk: Desk) -> None:
+    for key, question in (("ann", OWNER), ("bob", NewEdit("Who is the owner of Castle Orwin?", "Bob"))):
+        quotas = Quotas(10, replaces_own_only=True)
+        await submit(desk.database, [question], idempotency_key=None, quotas=quotas, asked_by=Caller(key))
+        batch = await batches.claim(desk.database, desk.held, 50)
+        assert batch is not None
+        await desk.applying.apply(desk.held, batch)
+    assert (await read.get_edit(desk.database, 2)).failure_code == "not_your_fact"
+    assert await desk.said("Who owns Castle Orwin?") == "Lady Maren Voss"
