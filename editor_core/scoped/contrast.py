@@ -14,7 +14,7 @@ from editor_core.scoped.words import name_key
 
 _MODIFIERS = (
     *("north northern", "south southern", "east eastern", "west western"),
-    *("former ex previous", "deputy vice", "assistant", "acting", "old", "why reason"),
+    *("former ex previous", "deputy vice", "acting", "old", "why reason"),
     *("the-first", "the-second", "the-third", "the-fourth", "the-fifth", "the-sixth", "the-seventh", "the-eighth"),
 )
 _OPPOSITES = (
