@@ -25,7 +25,6 @@ _OPPOSITES = (
     ("left", "right"),
 )
 
-
 # "Where was this's mother born?" is asked of somebody else, unless what was taught speaks of relatives as well.
 _KIN = "father mother dad mom brother sister sibling son daughter child wife husband spouse aunt uncle cousin friend"
 _OF_KIN = re.compile(rf"\b{name_key(NAMELESS)} s (?:{'|'.join(map(name_key, _KIN.split()))})\b")

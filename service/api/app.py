@@ -25,6 +25,7 @@ from service.api.questions.generation import SLOW_S, Questions, listening
 from service.api.questions.turns import Turns
 from service.api.sockets import notice_the_gone
 from service.bootstrap import build
+from service.domain.messages import AHEAD
 from service.settings import Settings
 
 DESCRIPTION = f"""Keep a running language model's facts up to date.
@@ -34,7 +35,6 @@ that gave it. Errors are `application/problem+json` with a stable `code`.
 
 {IDEMPOTENCY}"""
 
-AHEAD = 4  # questions that a worker takes beyond those that run: `service.worker.serving`
 KEEP_ALIVE_S = 75  # longer than proxies and pooled clients keep an idle connection
 
 

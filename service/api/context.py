@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Header, Request
 
-from service.api.middleware.access import key_of, reads_only_own
+from service.api.middleware.access import changes_only_own, key_of, reads_only_own
 from service.api.problems import Problem
 from service.api.questions.generation import Questions
 from service.bootstrap import Resources
@@ -45,6 +45,14 @@ def own_key(request: Request) -> str | None:
 
 
 OwnKey = Annotated[str | None, Depends(own_key)]
+
+
+def own_key_of_change(request: Request) -> str | None:
+    """Id of the key, where it may change only what it has asked for itself, whatever it may read."""
+    return key_of(request.scope) if changes_only_own(request.scope) else None
+
+
+OwnKeyOfChange = Annotated[str | None, Depends(own_key_of_change)]
 
 
 def key_id(request: Request) -> str:

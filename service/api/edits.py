@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Response
 
 from service import failpoints, metrics
-from service.api.context import AskedBy, Context, Here, IdempotencyKey, OwnKey, problems
+from service.api.context import AskedBy, Context, Here, IdempotencyKey, OwnKey, OwnKeyOfChange, problems
 from service.api.schemas.edits import EditIn, EditLink, EditOut, EditsOut, EventOut, HistoryOut, SubmissionOut, Submit
 from service.domain.callers import Caller
 from service.domain.edits import EditState, NewEdit
@@ -59,7 +59,7 @@ async def post_retry(
 
 
 @router.post("/edits/{edit_id}/cancel", responses=problems(404, 409, 422, 503), summary="Cancel an edit that waits")
-async def post_cancel(edit_id: EditId, here: Here, own: OwnKey) -> EditOut:
+async def post_cancel(edit_id: EditId, here: Here, own: OwnKeyOfChange) -> EditOut:
     """An edit that no worker has taken fails at once, as `cancelled`. What is in force is taken back by `DELETE`."""
     return EditOut.of(await cancel_edit(here.resources.database, edit_id, own))
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+AHEAD = 4  # questions that a worker takes beyond those that can run: others stay for whoever is free
+
 
 @dataclass(frozen=True, slots=True)
 class _Message:

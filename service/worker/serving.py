@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from editor_core.generation import News
 from service import failpoints, metrics
-from service.domain.messages import GenerateReply, GenerateRequest
+from service.domain.messages import AHEAD, GenerateReply, GenerateRequest
 from service.infra.listening import keep_running
 from service.infra.streams import GenerationChannel, Group
 from service.settings import Settings
@@ -25,7 +25,6 @@ from service.worker.outbox import Outbox
 from service.worker.questions import Refused, Telling, read_only, sequence_for
 
 log = structlog.get_logger()
-AHEAD = 4  # questions taken beyond those that can run: others stay for whoever is free
 MOST_PATIENT = 256  # questions that wait here for a revision
 BLOCK_MS = 1000
 ABANDONED_AFTER_S = 30.0  # beyond every deadline: only to clear entries of workers and askers that are gone

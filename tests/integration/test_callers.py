@@ -133,6 +133,14 @@ async def test_a_key_reads_and_cancels_its_own_edits_alone(new_door: NewDoor) ->
     assert (await ann.post(f"/edits/{id}/cancel")).json()["code"] == "not_waiting"
 
 
+async def test_a_key_that_reads_everything_cancels_nothing_of_anothers(new_door: NewDoor) -> None:
+    ann, curious, boss = await new_door(), await new_door(Scope.EDIT, Scope.READ), await new_door(Scope.ROLLBACK)
+    await ann.post("/edits", FACT)
+    assert (await curious.get("/edits/1")).json()["state"] == "accepted"
+    assert (await curious.post("/edits/1/cancel")).status_code == 404
+    assert (await boss.post("/edits/1/cancel")).json()["state"] == "failed"
+
+
 async def test_what_a_worker_has_taken_is_not_cancelled(new_door: NewDoor, resources: Resources, held: Lease) -> None:
     ann = await new_door()
     await ann.post("/edits", FACT)

@@ -67,6 +67,11 @@ def reads_only_own(scope: Scope) -> bool:
     return bool(scope.get("state", {}).get("reads_only_own"))
 
 
+def changes_only_own(scope: Scope) -> bool:
+    """Whether the key that has let a request through may cancel nothing but what it has asked for itself."""
+    return bool(scope.get("state", {}).get("changes_only_own"))
+
+
 class Keyed:
     """Lets a request through when its key allows it, and notes whose it is.
 
@@ -85,6 +90,7 @@ class Keyed:
             state = scope.setdefault("state", {})
             state["api_key_id"] = key.id
             state["reads_only_own"] = not self._reading_is_open and not key.allows(LEDGER)
+            state["changes_only_own"] = not key.may_replace_any
             structlog.contextvars.bind_contextvars(key_id=key.id)
         except ErrataError as error:
             await refusal(scope["path"], error)(scope, receive, send)

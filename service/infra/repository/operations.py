@@ -53,8 +53,9 @@ class OperationRows(Rows):
     async def cancel_operation(self, operation_id: int) -> bool:
         """accepted -> failed. False when it is not accepted any more, or not there."""
         accepted = (operations.c.id == operation_id) & (operations.c.state == OperationState.ACCEPTED.value)
-        values = {"state": OperationState.FAILED.value, "failure_code": "cancelled", "finished_at": func.now()}
-        return await self._changed(update(operations).where(accepted).values(**values)) == 1
+        values = {"failure_code": "cancelled", "failure_detail": "by its caller", "finished_at": func.now()}
+        statement = update(operations).where(accepted).values(state=OperationState.FAILED.value, **values)
+        return await self._changed(statement) == 1
 
     async def next_operation(self) -> OperationRecord | None:
         """The oldest that is not finished."""
